@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What `fs/proc` offers to files of `/proc/PID` that are written in Rust.
+//!
+//! C header: `fs/proc/task_mmu/task_mmu.h`
+
+use crate::{
+    bindings,
+    error::{from_err_ptr, from_result, to_result, Result},
+    ioctl::_IOWR,
+    mm::{virt::VmaRef, vma_iter::GateVma, Mm},
+    pid::Pid,
+    prelude::*,
+    seq_file::{Operations, SeqFile},
+    sync::aref::ARef,
+    types::Opaque,
+};
+use core::ptr::NonNull;
+
+/// The inode of a file in `/proc/PID`.
+#[repr(transparent)]
+pub struct PidInode(Opaque<bindings::inode>);
+
+impl PidInode {
+    /// Returns which process or thread the file is about.
+    ///
+    /// Mirrors `proc_pid`.
+    #[inline]
+    pub fn pid(&self) -> &Pid {
+        // SAFETY: A reference to this type is that of a valid inode in `/proc/PID`. Such an inode
+        // owns a reference count on its pid until it is evicted.
+        unsafe { Pid::from_raw(bindings::proc_inode_pid(self.0.get())) }
+    }
+
+    /// Returns the address space of the process, if the caller may read it.
+    ///
+    /// Returns [`None`] for a process without one: a kernel thread, or one that has exited.
+    ///
+    /// Context: Process context, may sleep. Errors: `ESRCH` if the process has been reaped,
+    /// `EACCES` if the caller may not look at it (`PTRACE_MODE_READ`), or `EINTR`.
+    ///
+    /// Mirrors `proc_mem_open`.
+    pub fn mm_for_reading(&self) -> Result<Option<ARef<Mm>>> {
+        // SAFETY: A reference to this type is that of a valid inode in `/proc/PID`.
+        let mm = from_err_ptr(unsafe {
+            bindings::proc_mem_open(self.0.get(), bindings::PTRACE_MODE_READ)
+        })?;
+
+        // SAFETY: `proc_mem_open` has called `mmgrab` on what it returns, and that count is ours.
+        Ok(NonNull::new(mm.cast()).map(|mm| unsafe { ARef::from_raw(mm) }))
+    }
+}
+
+/// A file of `/proc/PID` that iterates.
+pub trait PidFile: Operations {
+    /// Opens the file.
+    fn open(inode: &PidInode) -> Result<Self>;
+
+    /// Handles an `ioctl`. Errors: `ENOIOCTLCMD` for a `cmd` that the file does not know.
+    ///
+    /// It may run while the file is read by other threads.
+    fn ioctl(&self, cmd: u32, arg: usize) -> Result<c_long>;
+}
+
+/// A `struct file_operations` that C code may refer to.
+#[repr(transparent)]
+pub struct FileOperations(bindings::file_operations);
+
+impl FileOperations {
+    /// Makes the operations of a `T`.
+    ///
+    /// # Safety
+    ///
+    /// They must only be used for files in `/proc/PID`, and from `open` on.
+    pub const unsafe fn new<T: PidFile>() -> Self {
+        // SAFETY: All zeros is a valid value of this type, and means no operation.
+        let none: bindings::file_operations = unsafe { core::mem::zeroed() };
+
+        Self(bindings::file_operations {
+            open: Some(open::<T>),
+            read: Some(bindings::seq_read),
+            llseek: Some(bindings::seq_lseek),
+            release: Some(release::<T>),
+            unlocked_ioctl: Some(ioctl::<T>),
+            compat_ioctl: bindings::compat_ptr_ioctl,
+            ..none
+        })
+    }
+}
+
+// SAFETY: The table is never written, and its functions can be called from any thread.
+unsafe impl Sync for FileOperations {}
+
+/// # Safety
+///
+/// `inode` and `file` must be those of a file in `/proc/PID` that is being opened.
+unsafe extern "C" fn open<T: PidFile>(
+    inode: *mut bindings::inode,
+    file: *mut bindings::file,
+) -> c_int {
+    from_result(|| {
+        // SAFETY: By the function's requirements the inode is one in `/proc/PID`, it lives until
+        // this returns and longer. The layouts are compatible due to repr(transparent).
+        let pid_inode = unsafe { &*inode.cast::<PidInode>() };
+
+        // SAFETY: The file is being opened, and the table that has this function for `open` has
+        // `release::<T>`.
+        unsafe { SeqFile::open_iter(inode, file, || T::open(pid_inode)) }?;
+        Ok(0)
+    })
+}
+
+/// # Safety
+///
+/// `inode` and `file` must be those of a file that `open::<T>` has opened and that is being
+/// released.
+unsafe extern "C" fn release<T: PidFile>(
+    inode: *mut bindings::inode,
+    file: *mut bindings::file,
+) -> c_int {
+    // SAFETY: The function's requirements are the same.
+    unsafe { SeqFile::release_iter::<T>(inode, file) };
+    0
+}
+
+/// # Safety
+///
+/// `file` must be one that `open::<T>` has opened, and must stay open until this returns.
+unsafe extern "C" fn ioctl<T: PidFile>(
+    file: *mut bindings::file,
+    cmd: c_uint,
+    arg: c_ulong,
+) -> c_long {
+    // SAFETY: By the function's requirements.
+    let opened = unsafe { SeqFile::iter_of::<T>(file) };
+
+    from_result(|| opened.ioctl(cmd, arg))
+}
+
+/// Prints the line of `/proc/PID/maps` for a VMA.
+///
+/// Mirrors `show_map_vma`.
+#[inline]
+pub fn show_map_vma(m: &SeqFile, vma: &VmaRef) {
+    // SAFETY: `vma` is valid and cannot change, by the invariants of its type. `m` is only used by
+    // this thread.
+    unsafe { bindings::show_map_vma(m.as_ptr(), vma.as_ptr()) }
+}
+
+/// Prints the line of `/proc/PID/maps` for the gate VMA.
+#[inline]
+pub fn show_map_gate(m: &SeqFile, gate: &GateVma) {
+    // SAFETY: `gate` is valid and never changes, by the invariants of its type. `m` is only used by
+    // this thread.
+    unsafe { bindings::show_map_vma(m.as_ptr(), gate.as_ptr()) }
+}
+
+/// The `ioctl` that asks about one VMA, see `struct procmap_query`.
+pub const PROCMAP_QUERY: u32 =
+    _IOWR::<bindings::procmap_query>(bindings::PROCFS_IOCTL_MAGIC as u32, 17);
+
+/// Answers the `PROCMAP_QUERY` whose argument is at the user address `arg`, about `mm`.
+///
+/// Context: Process context, may sleep; no lock may be held.
+///
+/// Mirrors `do_procmap_query`, see there for the errors.
+pub fn procmap_query(mm: Option<&Mm>, arg: usize) -> Result {
+    let mm = mm.map_or(core::ptr::null_mut(), Mm::as_raw);
+
+    // SAFETY: The mm is borrowed, or NULL, which stands for a process without one. The user address
+    // is checked where it is used.
+    to_result(unsafe { bindings::do_procmap_query(mm, arg as *mut c_void) })
+}

@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Iterating over the VMAs of an address space.
+//!
+//! There are two ways to walk the VMAs of an address space that is in use. Under RCU, a VMA is
+//! found without any lock, may be gone a moment later, and can be used once it has been read-locked.
+//! Under `mmap_lock`, what is found stays. The usual walk tries the first and falls back to the
+//! second. Each state of such a walk is a type here, and each step consumes the state that it
+//! leaves:
+//!
+//! ```text
+//!               enter_rcu(addr)              next()
+//!   VmaIter ---------------------> RcuVmaIter -----> FoundVma
+//!    ^ ^ |                             ^                | start_read()
+//!    | | |                             |                |
+//!    | | |       VmaReadGuard and -----+------- Ok -----+
+//!    | | |                                              |
+//!    | | +---- RCU section left, nothing held -- Err ---+
+//!    | |
+//!    | | find_under_mmap_lock(addr)        start_read()
+//!    | +---------------------------> MmapVma ----------> VmaReadGuard and VmaIter,
+//!    |                               |    ^              mmap_lock released
+//!    +---------- unlock() -----------+    |
+//!                                    +----+ next()
+//! ```
+//!
+//! So an iterator cannot be used after the RCU section that its position belongs to, the fields of
+//! a VMA cannot be read before it is locked, and `mmap_lock` cannot be taken inside an RCU section.
+//!
+//! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
+//! [`include/linux/mmap_lock.h`](srctree/include/linux/mmap_lock.h)
+//!
+//! Reference: <https://docs.kernel.org/mm/process_addrs.html>
+
+use super::{virt::VmaRef, MmWithUser, MmapReadGuard};
+use crate::{
+    bindings,
+    error::{to_result, Result},
+    types::{NotThreadSafe, Opaque},
+};
+use core::{ops::Deref, ptr::NonNull};
+
+#[cfg(CONFIG_PER_VMA_LOCK)]
+use super::VmaReadGuard;
+#[cfg(CONFIG_PER_VMA_LOCK)]
+use crate::sync::rcu;
+
+/// The memory that a [`VmaIter`] works in: a C `struct vma_iterator`.
+///
+/// It stands apart from the iterator so that the iterator is small and cheap to move.
+#[repr(transparent)]
+pub struct VmaIterState(Opaque<bindings::vma_iterator>);
+
+impl VmaIterState {
+    /// Makes the memory for an iterator. It is initialised when the iterator is given a position.
+    #[inline]
+    pub const fn new() -> Self {
+        Self(Opaque::uninit())
+    }
+}
+
+impl Default for VmaIterState {
+    #[inline]
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// An iterator over the VMAs of an address space that has no position and holds no lock.
+///
+/// # Examples
+///
+/// Counting the VMAs of an address space, with `mmap_lock` held throughout:
+///
+/// ```
+/// use kernel::mm::{vma_iter::{VmaIter, VmaIterState}, MmWithUser};
+///
+/// fn count(mm: &MmWithUser) -> Result<usize> {
+///     let mut state = VmaIterState::new();
+///     let mut at = VmaIter::new(mm, &mut state).find_under_mmap_lock(0)?;
+///     let mut count = 0;
+///     while let Some(vma) = at {
+///         count += 1;
+///         at = vma.next();
+///     }
+///     Ok(count)
+/// }
+/// ```
+#[must_use]
+pub struct VmaIter<'a> {
+    mm: &'a MmWithUser,
+    state: &'a mut VmaIterState,
+}
+
+impl<'a> VmaIter<'a> {
+    /// Makes an iterator over the VMAs of `mm`.
+    #[inline]
+    pub fn new(mm: &'a MmWithUser, state: &'a mut VmaIterState) -> Self {
+        Self { mm, state }
+    }
+
+    #[inline]
+    fn as_raw(&mut self) -> *mut bindings::vma_iterator {
+        self.state.0.get()
+    }
+
+    /// Enters an RCU section with the iterator at `addr`.
+    ///
+    /// Context: Any. Until the result is gone the caller must not sleep.
+    #[cfg(CONFIG_PER_VMA_LOCK)]
+    #[inline]
+    pub fn enter_rcu(mut self, addr: usize) -> RcuVmaIter<'a> {
+        let rcu = rcu::read_lock();
+
+        // SAFETY: The iterator's memory is valid and exclusively ours, the mm outlives it.
+        unsafe { bindings::vma_iter_init(self.as_raw(), self.mm.as_raw(), addr) };
+
+        // INVARIANT: The position was set in the RCU section that `rcu` holds open.
+        RcuVmaIter { iter: self, rcu }
+    }
+
+    /// Takes `mmap_lock` for reading and finds the first VMA that ends above `addr`.
+    ///
+    /// Returns [`None`], with `mmap_lock` released again, if there is no such VMA.
+    ///
+    /// Context: Process context, may sleep. Errors: `EINTR` if a fatal signal arrives meanwhile.
+    ///
+    /// Mirrors `mmap_read_lock_killable`, `vma_iter_init` and `vma_next`.
+    #[inline]
+    pub fn find_under_mmap_lock(mut self, addr: usize) -> Result<Option<MmapVma<'a>>> {
+        let guard = self.mm.mmap_read_lock_killable()?;
+
+        // SAFETY: The iterator's memory is valid and exclusively ours, the mm outlives it.
+        unsafe { bindings::vma_iter_init(self.as_raw(), self.mm.as_raw(), addr) };
+
+        // INVARIANT: The position was just set with `mmap_lock` held.
+        Ok(MmapVma::find(self, guard))
+    }
+}
+
+/// A VMA under `mmap_lock` held for reading, and an iterator that stands at it.
+///
+/// # Invariants
+///
+/// `vma` is the VMA that the iterator stands at, and is attached to the address space whose
+/// `mmap_lock` `guard` holds; the iterator's position was set with that lock held.
+#[must_use]
+pub struct MmapVma<'a> {
+    vma: NonNull<bindings::vm_area_struct>,
+    iter: VmaIter<'a>,
+    guard: MmapReadGuard<'a>,
+}
+
+impl<'a> MmapVma<'a> {
+    // The iterator's position must have been set while `guard` was held.
+    #[inline]
+    fn find(mut iter: VmaIter<'a>, guard: MmapReadGuard<'a>) -> Option<Self> {
+        // SAFETY: The iterator was initialised, and `mmap_lock` has been held since, so that the
+        // nodes it refers to are still part of the tree.
+        let vma = NonNull::new(unsafe { bindings::vma_next(iter.as_raw()) })?;
+
+        // INVARIANT: The iterator has just given out `vma`; with `mmap_lock` held it stays.
+        Some(Self { vma, iter, guard })
+    }
+
+    /// Goes on to the next VMA, with `mmap_lock` held throughout.
+    ///
+    /// Returns [`None`], with `mmap_lock` released, if there is no other VMA.
+    #[inline]
+    #[expect(clippy::should_implement_trait)]
+    pub fn next(self) -> Option<Self> {
+        Self::find(self.iter, self.guard)
+    }
+
+    /// Releases `mmap_lock`.
+    #[inline]
+    pub fn unlock(self) -> VmaIter<'a> {
+        self.iter
+    }
+
+    /// Exchanges `mmap_lock` for the read lock of this VMA.
+    ///
+    /// Nobody can be changing the VMA, so there is nothing to wait for. It still fails, and gives
+    /// `self` back, when the VMA has as many readers as its reference count can count.
+    ///
+    /// Mirrors `vma_start_read_locked`.
+    #[cfg(CONFIG_PER_VMA_LOCK)]
+    #[inline]
+    pub fn start_read(self) -> Result<(VmaReadGuard<'a>, VmaIter<'a>), Self> {
+        // SAFETY: By the type invariants the VMA is attached, and `mmap_lock` is held.
+        if !unsafe { bindings::vma_start_read_locked(self.vma.as_ptr()) } {
+            return Err(self);
+        }
+
+        let guard = VmaReadGuard {
+            // SAFETY: The VMA was attached and has just been read-locked. It stays valid for as
+            // long as it is, which the guard sees to; its mm is borrowed for `'a`.
+            vma: unsafe { VmaRef::from_raw(self.vma.as_ptr()) },
+            _nts: NotThreadSafe,
+        };
+
+        Ok((guard, self.unlock()))
+    }
+}
+
+// Make all `VmaRef` methods available on `MmapVma`.
+impl Deref for MmapVma<'_> {
+    type Target = VmaRef;
+
+    #[inline]
+    fn deref(&self) -> &VmaRef {
+        // SAFETY: By the type invariants the VMA is attached and `mmap_lock` is held for reading
+        // for as long as `self` is borrowed.
+        unsafe { VmaRef::from_raw(self.vma.as_ptr()) }
+    }
+}
+
+/// An iterator over the VMAs of an address space in an RCU section.
+///
+/// # Invariants
+///
+/// The position of the iterator was set in the RCU section that `rcu` holds open.
+#[cfg(CONFIG_PER_VMA_LOCK)]
+#[must_use]
+pub struct RcuVmaIter<'a> {
+    iter: VmaIter<'a>,
+    rcu: rcu::Guard,
+}
+
+#[cfg(CONFIG_PER_VMA_LOCK)]
+impl<'a> RcuVmaIter<'a> {
+    /// Returns the address space.
+    #[inline]
+    pub fn mm(&self) -> &'a MmWithUser {
+        self.iter.mm
+    }
+
+    /// Moves the iterator to `addr`: the next VMA will be the first that ends above it.
+    #[inline]
+    pub fn set(&mut self, addr: usize) {
+        // SAFETY: The iterator's memory is valid and exclusively ours.
+        unsafe { bindings::vma_iter_set(self.iter.as_raw(), addr) };
+    }
+
+    #[inline]
+    fn find(&mut self) -> Option<NonNull<bindings::vm_area_struct>> {
+        // SAFETY: By the type invariants the iterator was initialised in this RCU section, so that
+        // the nodes it refers to have not been freed.
+        NonNull::new(unsafe { bindings::vma_next(self.iter.as_raw()) })
+    }
+
+    /// Finds the next VMA. It is not locked, and may be changed or detached at any time.
+    ///
+    /// Returns [`None`], with the RCU section left, if there is none.
+    ///
+    /// The iterator goes on from the VMA that it found last. If that one may have changed since,
+    /// this misses what it has grown over. So either keep it locked until this returns, or
+    /// [`set`](Self::set) the iterator to an address before.
+    #[inline]
+    #[expect(clippy::should_implement_trait)]
+    pub fn next(mut self) -> Option<FoundVma<'a>> {
+        let vma = self.find()?;
+
+        // INVARIANT: `vma` was found in the RCU section that the iterator holds open.
+        Some(FoundVma { vma, iter: self })
+    }
+
+    /// Finds the next VMA and tells whether it is `vma`.
+    ///
+    /// With `vma` locked and the iterator set to an address below its start, the answer tells
+    /// whether there is a gap between the two.
+    #[inline]
+    pub fn next_is(&mut self, vma: &VmaReadGuard<'_>) -> bool {
+        self.find()
+            .is_some_and(|found| found.as_ptr() == vma.as_ptr())
+    }
+
+    /// Leaves the RCU section.
+    #[inline]
+    pub fn exit(self) -> VmaIter<'a> {
+        self.iter
+    }
+}
+
+/// Why a VMA could not be read-locked.
+#[cfg(CONFIG_PER_VMA_LOCK)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartReadError {
+    /// It is not part of the address space any more. Another may have taken its place.
+    Detached,
+    /// It is being changed, or it belongs to another address space by now, or it has as many
+    /// readers as can be counted.
+    Contended,
+}
+
+/// A VMA that was found in an RCU section, and the iterator that found it.
+///
+/// There is only one thing to do with it: try to lock it.
+///
+/// # Invariants
+///
+/// `vma` was found in the RCU section that `iter` holds open. VMAs are allocated from a cache that
+/// is `SLAB_TYPESAFE_BY_RCU`, so until that section ends it points at a `struct vm_area_struct`,
+/// albeit perhaps one that has been detached or attached to another address space.
+#[cfg(CONFIG_PER_VMA_LOCK)]
+#[must_use]
+pub struct FoundVma<'a> {
+    vma: NonNull<bindings::vm_area_struct>,
+    iter: RcuVmaIter<'a>,
+}
+
+#[cfg(CONFIG_PER_VMA_LOCK)]
+impl<'a> FoundVma<'a> {
+    /// Tries to read-lock the VMA, without waiting.
+    ///
+    /// When this succeeds the VMA is attached to the address space and cannot change, and the
+    /// iterator's RCU section goes on, with the iterator at the end of the VMA. But the VMA need
+    /// not cover what it covered when it was found: the caller has to look at its range, and to
+    /// verify what it concludes from a gap before it, for instance by [`MmapLockSpeculation`].
+    ///
+    /// When it fails the RCU section has been left.
+    ///
+    /// Mirrors `vma_start_read`.
+    #[inline]
+    pub fn start_read(
+        self,
+    ) -> Result<(VmaReadGuard<'a>, RcuVmaIter<'a>), (StartReadError, VmaIter<'a>)> {
+        let RcuVmaIter { iter, rcu } = self.iter;
+
+        // SAFETY: `rcu` shows that the RCU read lock is held. By the type invariants the pointer
+        // is that of a `struct vm_area_struct` until it is released. The mm is borrowed.
+        let vma = unsafe { bindings::vma_start_read(iter.mm.as_raw(), self.vma.as_ptr()) };
+
+        if vma == self.vma.as_ptr() {
+            let guard = VmaReadGuard {
+                // SAFETY: The VMA is now read-locked and attached to `mm`, which `'a` borrows. It
+                // stays valid for as long as it is locked, which the guard sees to.
+                vma: unsafe { VmaRef::from_raw(vma) },
+                _nts: NotThreadSafe,
+            };
+            let mut iter = RcuVmaIter { iter, rcu };
+
+            // The iterator remembers the last address of the entry that it found, and would go on
+            // after whatever entry covers that address by now.
+            //
+            // SAFETY: The iterator's memory is valid and exclusively ours, and was initialised.
+            let last = unsafe { (*iter.iter.as_raw()).mas.last };
+            if last != guard.end() - 1 {
+                iter.set(guard.end());
+            }
+
+            return Ok((guard, iter));
+        }
+
+        // On failure `vma_start_read` has released the RCU read lock.
+        core::mem::forget(rcu);
+
+        // NULL says that the VMA could not be locked, the only error pointer is -EAGAIN.
+        Err(if vma.is_null() {
+            (StartReadError::Contended, iter)
+        } else {
+            (StartReadError::Detached, iter)
+        })
+    }
+}
+
+/// A moment at which no writer held `mmap_lock`, to find out later whether one has come since.
+///
+/// # Invariants
+///
+/// `seq` is a value that `mm_lock_seq` of `mm` had while `mmap_lock` was not held for writing.
+#[cfg(CONFIG_PER_VMA_LOCK)]
+#[derive(Clone, Copy)]
+pub struct MmapLockSpeculation<'a> {
+    mm: &'a MmWithUser,
+    seq: crate::ffi::c_uint,
+}
+
+#[cfg(CONFIG_PER_VMA_LOCK)]
+impl MmapLockSpeculation<'_> {
+    /// Returns whether a writer may have held `mmap_lock` since the speculation began.
+    ///
+    /// Mirrors `mmap_lock_speculate_retry`.
+    #[inline]
+    pub fn retry(&self) -> bool {
+        // SAFETY: The pointer is valid since the mm is borrowed.
+        unsafe { bindings::mmap_lock_speculate_retry(self.mm.as_raw(), self.seq) }
+    }
+}
+
+impl MmWithUser {
+    /// Takes `mmap_lock` for reading unless a fatal signal arrives first.
+    ///
+    /// Context: Process context, may sleep. Errors: `EINTR`.
+    #[inline]
+    pub fn mmap_read_lock_killable(&self) -> Result<MmapReadGuard<'_>> {
+        // SAFETY: The pointer is valid since self is a reference.
+        to_result(unsafe { bindings::mmap_read_lock_killable(self.as_raw()) })?;
+
+        // INVARIANT: We just acquired the read lock.
+        Ok(MmapReadGuard {
+            mm: self,
+            _nts: NotThreadSafe,
+        })
+    }
+
+    /// Begins to watch for writers of the address space.
+    ///
+    /// Returns [`None`] if `mmap_lock` is held for writing right now.
+    ///
+    /// Context: Any. Mirrors `mmap_lock_speculate_try_begin`.
+    #[cfg(CONFIG_PER_VMA_LOCK)]
+    #[inline]
+    pub fn mmap_lock_speculate_try_begin(&self) -> Option<MmapLockSpeculation<'_>> {
+        let mut seq = 0;
+
+        // SAFETY: The pointers are valid since they come from references.
+        if unsafe { bindings::mmap_lock_speculate_try_begin(self.as_raw(), &mut seq) } {
+            // INVARIANT: The sequence number was read while no writer held the lock.
+            Some(MmapLockSpeculation { mm: self, seq })
+        } else {
+            None
+        }
+    }
+
+    /// Returns the gate VMA, if the architecture has one for this address space.
+    #[inline]
+    pub fn gate_vma(&self) -> Option<GateVma> {
+        // SAFETY: The pointer is valid since self is a reference.
+        let vma = NonNull::new(unsafe { bindings::get_gate_vma(self.as_raw()) })?;
+
+        // INVARIANT: `vma` is a gate VMA.
+        Some(GateVma(vma))
+    }
+}
+
+/// The gate VMA: a page that the kernel offers to every process at a fixed address above the
+/// addresses of user space, such as `[vsyscall]` on x86-64.
+///
+/// It belongs to no address space and never changes, so it needs no lock.
+///
+/// # Invariants
+///
+/// The pointer is that of a `struct vm_area_struct` that is never written nor freed.
+#[derive(Clone, Copy)]
+pub struct GateVma(NonNull<bindings::vm_area_struct>);
+
+impl GateVma {
+    /// Returns a raw pointer to the gate VMA.
+    #[inline]
+    pub fn as_ptr(&self) -> *mut bindings::vm_area_struct {
+        self.0.as_ptr()
+    }
+}

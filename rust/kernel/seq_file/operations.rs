@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Sequential files that iterate.
+//!
+//! C header: [`include/linux/seq_file.h`](srctree/include/linux/seq_file.h)
+//!
+//! Reference: <https://docs.kernel.org/filesystems/seq_file.html>
+
+use super::SeqFile;
+use crate::{
+    bindings,
+    error::{to_result, Result},
+    prelude::*,
+};
+use core::{marker::PhantomData, ptr::addr_of_mut};
+
+/// The index of a record in a [`SeqFile`]: a `loff_t` whose meaning is the file's own.
+///
+/// `seq_file` gives [`Operations::start`] zero for the first record, and otherwise a value that the
+/// file itself has set.
+pub type Index = bindings::loff_t;
+
+/// A sequential file whose records are produced one after the other.
+///
+/// `seq_file` fills its buffer in chunks. For each it calls `start`, then `show` and `next` in turn,
+/// then `stop`, all on one thread and with the lock of the [`SeqFile`] held. What lives for how long
+/// is a type each:
+///
+/// ```text
+///   open                                                     release
+///    |--------------------- Self and State ---------------------|
+///        start                   stop
+///          |------ Session -------|          references
+///             |---- Cursor ----|             locks, borrowed from the references
+/// ```
+///
+/// There is no method for `stop`: the cursor is dropped, then the session.
+pub trait Operations: Sized + Send + Sync + 'static {
+    /// What changes from one chunk to the next, protected by the lock of the [`SeqFile`].
+    type State: Default + Send;
+
+    /// What is held from `start` to `stop` and may sleep when it is dropped.
+    type Session;
+
+    /// A record, and what keeps it from changing. It is dropped before the session.
+    type Cursor<'s>;
+
+    /// Begins a chunk at `index`. Returns [`None`] at the end of the file.
+    fn start(&self, index: Index) -> Result<Option<Self::Session>>;
+
+    /// Finds the first record of a chunk that begins at `index`, and sets `index` to what follows
+    /// it.
+    ///
+    /// Returns [`None`] if there is no record at `index` or after it.
+    fn first<'s>(
+        &self,
+        state: &mut Self::State,
+        session: &'s mut Self::Session,
+        index: &mut Index,
+    ) -> Result<Option<Self::Cursor<'s>>>;
+
+    /// Goes on to the record at `index`, and sets `index` to what follows it.
+    ///
+    /// `index` has to change, whether there is another record or not.
+    fn next<'s>(
+        &self,
+        state: &mut Self::State,
+        cursor: Self::Cursor<'s>,
+        index: &mut Index,
+    ) -> Result<Option<Self::Cursor<'s>>>;
+
+    /// Prints the record.
+    ///
+    /// One that does not fit is printed again later, to a larger buffer.
+    fn show(m: &SeqFile, cursor: &Self::Cursor<'_>) -> Result;
+}
+
+/// What a [`SeqFile`] has as its private data.
+///
+/// `file` may be used by several threads at once. The other fields are for the one that holds the
+/// lock of the [`SeqFile`].
+///
+/// # Invariants
+///
+/// If `cursor` is not [`None`] then `session` is not [`None`] either, and is borrowed by it. Both
+/// are [`None`] except between `start` and `stop`.
+struct Private<T: Operations> {
+    cursor: Option<T::Cursor<'static>>,
+    session: Option<T::Session>,
+    state: T::State,
+    file: T,
+}
+
+impl SeqFile {
+    /// Returns a raw pointer to the `struct seq_file`.
+    #[inline]
+    pub fn as_ptr(&self) -> *mut bindings::seq_file {
+        self.inner.get()
+    }
+
+    /// Opens `file` as a sequential file that iterates by the `T` that `open` makes.
+    ///
+    /// `open` is called when all memory has been allocated.
+    ///
+    /// Context: Process context, may sleep. Errors: `ENOMEM`, or what `open` returns.
+    ///
+    /// Mirrors `__seq_open_private`.
+    ///
+    /// # Safety
+    ///
+    /// `inode` and `file` must be those of a file that is being opened and that nobody else can use
+    /// yet. If this succeeds, its `release` operation must call [`SeqFile::release_iter`] with the
+    /// same `T`, and until then nothing else may change its private data.
+    pub unsafe fn open_iter<T: Operations>(
+        inode: *mut bindings::inode,
+        file: *mut bindings::file,
+        open: impl FnOnce() -> Result<T>,
+    ) -> Result {
+        let private = KBox::<Private<T>>::new_uninit(GFP_KERNEL_ACCOUNT)?;
+
+        // SAFETY: The caller promises that the file is being opened. The table lives forever.
+        to_result(unsafe { bindings::seq_open(file, Table::<T>::OPERATIONS) })?;
+
+        let opened = match open() {
+            Ok(opened) => opened,
+            Err(error) => {
+                // SAFETY: `seq_open` succeeded, and nobody else uses the file yet.
+                unsafe { bindings::seq_release(inode, file) };
+                return Err(error);
+            }
+        };
+
+        // INVARIANT: No chunk has been started.
+        let private = KBox::write(
+            private,
+            Private {
+                cursor: None,
+                session: None,
+                state: T::State::default(),
+                file: opened,
+            },
+        );
+
+        // SAFETY: `seq_open` has made a `struct seq_file` the private data of the file, and nobody
+        // else uses it yet.
+        unsafe {
+            (*(*file).private_data.cast::<bindings::seq_file>()).private =
+                KBox::into_raw(private).cast();
+        }
+
+        Ok(())
+    }
+
+    /// Releases what [`SeqFile::open_iter`] has opened.
+    ///
+    /// Context: Process context, may sleep.
+    ///
+    /// Mirrors `seq_release_private`.
+    ///
+    /// # Safety
+    ///
+    /// `inode` and `file` must be those of a file that `open_iter::<T>` has opened and that is being
+    /// released.
+    pub unsafe fn release_iter<T: Operations>(
+        inode: *mut bindings::inode,
+        file: *mut bindings::file,
+    ) {
+        // SAFETY: By the function's requirements `open_iter` has set both pointers, and being the
+        // last user of the file we own the box.
+        unsafe {
+            let m: *mut bindings::seq_file = (*file).private_data.cast();
+            drop(KBox::from_raw((*m).private.cast::<Private<T>>()));
+            bindings::seq_release(inode, file);
+        }
+    }
+
+    /// Returns what `open_iter::<T>` was given for `file`.
+    ///
+    /// # Safety
+    ///
+    /// `file` must have been opened by `open_iter::<T>`, and must not be released during `'a`.
+    pub unsafe fn iter_of<'a, T: Operations>(file: *mut bindings::file) -> &'a T {
+        // SAFETY: By the function's requirements both pointers are those that `open_iter` has set.
+        // Nobody has a mutable reference to the field `file`, nor to all of the private data.
+        unsafe {
+            let m: *mut bindings::seq_file = (*file).private_data.cast();
+            &(*(*m).private.cast::<Private<T>>()).file
+        }
+    }
+}
+
+/// The `struct seq_operations` of a `T`.
+struct Table<T>(PhantomData<T>);
+
+impl<T: Operations> Table<T> {
+    const OPERATIONS: &'static bindings::seq_operations = &bindings::seq_operations {
+        start: Some(Self::start),
+        next: Some(Self::next),
+        stop: Some(Self::stop),
+        show: Some(Self::show),
+    };
+
+    /// What `seq_file` wants for the outcome of `start` and `next`. It only hands a pointer to a
+    /// record on to `show`, so any will do that is neither NULL nor an error.
+    fn outcome(private: *mut Private<T>, found: Result<bool>) -> *mut c_void {
+        match found {
+            Ok(true) => private.cast(),
+            Ok(false) => core::ptr::null_mut(),
+            Err(error) => error.to_ptr(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `m` must be a `struct seq_file` opened by `open_iter::<T>` whose lock is held, and `pos` its
+    /// index. This must not be called again before `stop`.
+    unsafe extern "C" fn start(m: *mut bindings::seq_file, pos: *mut Index) -> *mut c_void {
+        // SAFETY: `m` is valid and its private data is what `open_iter` has set.
+        let private = unsafe { (*m).private.cast::<Private<T>>() };
+        // SAFETY: The field is only ever borrowed immutably.
+        let file = unsafe { &(*private).file };
+        // SAFETY: The lock of `m` is held, and no other reference to these fields is alive: they
+        // are only made by the functions of this table. `pos` is the index of `m`.
+        let (state, index) = unsafe { (&mut (*private).state, &mut *pos) };
+
+        let found = file.start(*index).and_then(|session| {
+            let Some(session) = session else {
+                return Ok(false);
+            };
+
+            // SAFETY: As above, and by the type invariants there is no cursor, so that the field
+            // is not borrowed. The cursor that will borrow it for what is called `'static` here is
+            // dropped first, in `stop` at the latest; until then it is not touched, nor moved since
+            // the private data is in a box. `first` has to work for a borrow of any lifetime, so
+            // that it cannot keep it elsewhere.
+            let session: &'static mut T::Session =
+                unsafe { (*addr_of_mut!((*private).session)).insert(session) };
+
+            let cursor = file.first(state, session, index)?;
+            let found = cursor.is_some();
+
+            // SAFETY: As above. INVARIANT: The session was set just now.
+            unsafe { addr_of_mut!((*private).cursor).write(cursor) };
+            Ok(found)
+        });
+
+        Self::outcome(private, found)
+    }
+
+    /// # Safety
+    ///
+    /// Like `start`, between it and `stop`.
+    unsafe extern "C" fn next(
+        m: *mut bindings::seq_file,
+        _v: *mut c_void,
+        pos: *mut Index,
+    ) -> *mut c_void {
+        // SAFETY: `m` is valid and its private data is what `open_iter` has set.
+        let private = unsafe { (*m).private.cast::<Private<T>>() };
+        // SAFETY: The field is only ever borrowed immutably.
+        let file = unsafe { &(*private).file };
+        // SAFETY: The lock of `m` is held, and no other reference to these fields is alive: they
+        // are only made by the functions of this table. `pos` is the index of `m`.
+        let (state, cursor, index) =
+            unsafe { (&mut (*private).state, &mut (*private).cursor, &mut *pos) };
+
+        let found = match cursor.take() {
+            None => Ok(false),
+            Some(at) => file.next(state, at, index).map(|at| {
+                // INVARIANT: The session has not been touched.
+                *cursor = at;
+                cursor.is_some()
+            }),
+        };
+
+        Self::outcome(private, found)
+    }
+
+    /// # Safety
+    ///
+    /// Like `start`, after it. `seq_file` calls this after a `start` that has failed as well.
+    unsafe extern "C" fn stop(m: *mut bindings::seq_file, _v: *mut c_void) {
+        // SAFETY: `m` is valid and its private data is what `open_iter` has set. The lock of `m` is
+        // held, and no other reference to these fields is alive. The cursor is gone when the
+        // session, which it borrows, is dropped.
+        unsafe {
+            let private = (*m).private.cast::<Private<T>>();
+            (*private).cursor = None;
+            (*private).session = None;
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Like `next`, and the last `start` or `next` has found a record.
+    unsafe extern "C" fn show(m: *mut bindings::seq_file, _v: *mut c_void) -> c_int {
+        // SAFETY: `m` is valid and its private data is what `open_iter` has set. The lock of `m` is
+        // held, and no mutable reference to this field is alive.
+        let cursor = unsafe { &(*(*m).private.cast::<Private<T>>()).cursor };
+        let Some(cursor) = cursor else {
+            return 0;
+        };
+
+        // SAFETY: `m` is valid, and while its lock is held no other thread uses it.
+        match T::show(unsafe { SeqFile::from_raw(m) }, cursor) {
+            Ok(()) => 0,
+            Err(error) => error.to_errno(),
+        }
+    }
+}
