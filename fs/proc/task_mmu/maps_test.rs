@@ -159,4 +159,150 @@ mod tests {
         assert_eq!(first_from(&mm, pages(0..1).end)?, Some(pages(3..4)));
         Ok(())
     }
+
+    /// What a second thread does between finding a VMA and locking it.
+    #[cfg(CONFIG_PER_VMA_LOCK)]
+    mod between_find_and_lock {
+        use super::*;
+        use kernel::mm::{
+            vma_iter::{FoundVma, RcuVmaIter, StartReadError},
+            VmaReadGuard,
+        };
+
+        /// Two VMAs with a gap between them, and nothing else.
+        pub(super) fn two_with_a_gap() -> Result<TestMm> {
+            let mm = TestMm::attach()?;
+            mm.map(pages(0..10), R)?;
+            mm.map(pages(20..30), R)?;
+            Ok(mm)
+        }
+
+        /// Finds the first VMA from `pos`, has `change` made, and tries to lock the VMA.
+        pub(super) fn with_change<'a>(
+            mm: &'a TestMm,
+            state: &'a mut VmaIterState,
+            pos: usize,
+            change: fn(&TestMm) -> Result,
+        ) -> Result<Result<(VmaReadGuard<'a>, RcuVmaIter<'a>), StartReadError>> {
+            let writer = mm.writer(change)?;
+            let found = VmaIter::new(mm, state)
+                .enter_rcu(pos)
+                .next()
+                .ok_or(ENOENT)?;
+            writer.run()?;
+            Ok(found.start_read().map_err(|(error, _)| error))
+        }
+
+        /// Locks the VMA that comes next after the one that was found before.
+        pub(super) fn lock_next(iter: RcuVmaIter<'_>) -> Result<Range<usize>> {
+            let found: FoundVma<'_> = iter.next().ok_or(ENOENT)?;
+            let (locked, _) = found.start_read().map_err(|_| EBUSY)?;
+            Ok(locked.range())
+        }
+    }
+
+    #[cfg(CONFIG_PER_VMA_LOCK)]
+    use {
+        between_find_and_lock::{lock_next, two_with_a_gap, with_change},
+        kernel::mm::vma_iter::StartReadError,
+    };
+
+    #[cfg(CONFIG_PER_VMA_LOCK)]
+    #[test]
+    fn nothing_changes_before_the_lock() -> Result {
+        let mm = two_with_a_gap()?;
+        let mut state = VmaIterState::new();
+
+        let (locked, iter) =
+            with_change(&mm, &mut state, 0, |_| Ok(()))?.map_err(|_| EBUSY)?;
+        assert_eq!(locked.range(), pages(0..10));
+        assert_eq!(lock_next(iter)?, pages(20..30));
+        Ok(())
+    }
+
+    #[cfg(CONFIG_PER_VMA_LOCK)]
+    #[test]
+    fn unmapped_before_the_lock() -> Result {
+        let mm = two_with_a_gap()?;
+        let mut state = VmaIterState::new();
+
+        let outcome = with_change(&mm, &mut state, 0, |mm| mm.unmap(pages(0..10)))?;
+        assert_eq!(outcome.err(), Some(StartReadError::Detached));
+        Ok(())
+    }
+
+    /// The tail that was split off is what comes next, though the VMA covered it when found.
+    #[cfg(CONFIG_PER_VMA_LOCK)]
+    #[test]
+    fn tail_split_off_before_the_lock() -> Result {
+        let mm = two_with_a_gap()?;
+        let mut state = VmaIterState::new();
+
+        let (locked, iter) = with_change(&mm, &mut state, 0, |mm| mm.set_flag(pages(0..6)))?
+            .map_err(|_| EBUSY)?;
+        assert_eq!(locked.range(), pages(0..6));
+        assert_eq!(lock_next(iter)?, pages(6..10));
+        Ok(())
+    }
+
+    /// What the VMA has grown over does not come next.
+    #[cfg(CONFIG_PER_VMA_LOCK)]
+    #[test]
+    fn grown_before_the_lock() -> Result {
+        let mm = two_with_a_gap()?;
+        let mut state = VmaIterState::new();
+
+        let (locked, iter) = with_change(&mm, &mut state, 0, |mm| mm.map(pages(10..15), R))?
+            .map_err(|_| EBUSY)?;
+        assert_eq!(locked.range(), pages(0..15));
+        assert_eq!(lock_next(iter)?, pages(20..30));
+        Ok(())
+    }
+
+    /// A second lookup tells that there is no gap where one seems to be.
+    #[cfg(CONFIG_PER_VMA_LOCK)]
+    #[test]
+    fn head_split_off_before_the_lock() -> Result {
+        let mm = two_with_a_gap()?;
+        let mut state = VmaIterState::new();
+        let pos = pages(20..30).start;
+
+        let (locked, mut iter) = with_change(&mm, &mut state, pos, |mm| mm.set_flag(pages(25..30)))?
+            .map_err(|_| EBUSY)?;
+        assert_eq!(locked.range(), pages(25..30));
+        iter.set(pos);
+        assert!(!iter.next_is(&locked));
+        Ok(())
+    }
+
+    /// A second lookup tells that a gap is one.
+    #[cfg(CONFIG_PER_VMA_LOCK)]
+    #[test]
+    fn head_unmapped_before_the_lock() -> Result {
+        let mm = two_with_a_gap()?;
+        let mut state = VmaIterState::new();
+        let pos = pages(20..30).start;
+
+        let (locked, mut iter) = with_change(&mm, &mut state, pos, |mm| {
+            mm.set_flag(pages(25..30))?;
+            mm.unmap(pages(20..25))
+        })?
+        .map_err(|_| EBUSY)?;
+        assert_eq!(locked.range(), pages(25..30));
+        iter.set(pos);
+        assert!(iter.next_is(&locked));
+        Ok(())
+    }
+
+    #[cfg(CONFIG_PER_VMA_LOCK)]
+    #[test]
+    fn speculation_notices_a_writer() -> Result {
+        let mm = two_with_a_gap()?;
+
+        let quiet = mm.mmap_lock_speculate_try_begin().ok_or(EBUSY)?;
+        assert!(!quiet.retry());
+        mm.unmap(pages(20..30))?;
+        assert!(quiet.retry());
+        Ok(())
+    }
 }

@@ -7,8 +7,15 @@ use crate::{
     bindings,
     error::{to_result, Error, Result},
     prelude::*,
-    sync::aref::ARef,
+    processor::cpu_relax,
+    sync::{
+        aref::ARef,
+        atomic::{Acquire, Atomic, Relaxed, Release},
+        Arc,
+    },
+    time::{delay::fsleep, Delta, Instant, Monotonic},
     types::NotThreadSafe,
+    workqueue,
 };
 use core::ops::Range;
 
@@ -61,6 +68,39 @@ impl TestMm {
         // SAFETY: The current thread has an address space, all arguments are checked.
         to_result(unsafe { bindings::vm_munmap(range.start, range.len()) })
     }
+
+    /// Gives these addresses a flag that others do not have (`MADV_DONTFORK`), so that a VMA of which
+    /// they are a part is split. The VMA goes on to exist as the part that has the flag.
+    #[cfg(CONFIG_ADVISE_SYSCALLS)]
+    pub fn set_flag(&self, range: Range<usize>) -> Result {
+        // SAFETY: The address space is alive, all arguments are checked.
+        to_result(unsafe {
+            bindings::do_madvise(
+                self.mm.as_raw(),
+                range.start,
+                range.len(),
+                bindings::MADV_DONTFORK as c_int,
+            )
+        })
+    }
+
+    /// Starts another thread that will make `change` to this address space when it is told to.
+    pub fn writer(&self, change: fn(&TestMm) -> Result) -> Result<Writer> {
+        let order = Arc::new(Atomic::new(WAIT), GFP_KERNEL)?;
+        let writer = Writer(order.clone());
+        let mm = self.mm.clone();
+
+        workqueue::system_unbound().try_spawn(GFP_KERNEL, move || {
+            while order.load(Acquire) == WAIT {
+                fsleep(Delta::from_micros(50));
+            }
+            if order.load(Acquire) == GO {
+                order.store(attached_to(mm, change).map_or(FAILED, |()| DONE), Release);
+            }
+        })?;
+
+        Ok(writer)
+    }
 }
 
 impl core::ops::Deref for TestMm {
@@ -68,5 +108,62 @@ impl core::ops::Deref for TestMm {
 
     fn deref(&self) -> &MmWithUser {
         &self.mm
+    }
+}
+
+/// Runs `change` with the current thread, one of a work queue, attached to `mm`.
+fn attached_to(mm: ARef<MmWithUser>, change: fn(&TestMm) -> Result) -> Result {
+    let mm = TestMm {
+        mm,
+        _nts: NotThreadSafe,
+    };
+
+    // SAFETY: This is a kernel thread without an address space, and the reference keeps `mm` alive.
+    unsafe { bindings::kthread_use_mm(mm.as_raw()) };
+    let result = change(&mm);
+    // SAFETY: As above, and `mm` was attached just now.
+    unsafe { bindings::kthread_unuse_mm(mm.as_raw()) };
+    result
+}
+
+const WAIT: i32 = 0;
+const GO: i32 = 1;
+const DONE: i32 = 2;
+const FAILED: i32 = 3;
+const GIVE_UP: i32 = 4;
+
+/// A thread that will change an address space, see [`TestMm::writer`].
+pub struct Writer(Arc<Atomic<i32>>);
+
+impl Writer {
+    /// Has the change made, and returns when it has been.
+    ///
+    /// This does not sleep, so that it can be called between any two steps of a reader. The change
+    /// must not have to wait for a lock of that reader.
+    ///
+    /// Errors: `EINVAL` if the change failed, `ETIMEDOUT` if it was not done within ten seconds.
+    pub fn run(self) -> Result {
+        let start = Instant::<Monotonic>::now();
+
+        self.0.store(GO, Release);
+        while self.0.load(Acquire) == GO {
+            if start.elapsed() > Delta::from_secs(10) {
+                return Err(ETIMEDOUT);
+            }
+            cpu_relax();
+        }
+
+        if self.0.load(Acquire) == DONE {
+            Ok(())
+        } else {
+            Err(EINVAL)
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // A change that has been started is not stopped.
+        let _ = self.0.cmpxchg(WAIT, GIVE_UP, Relaxed);
     }
 }
