@@ -8,6 +8,7 @@ use kernel::{
     mm::{
         virt::VmaRef,
         vma_iter::{MmapVma, VmaIter},
+        MmWithUser,
     },
     prelude::*,
 };
@@ -26,7 +27,16 @@ pub(crate) struct Pinned<'a>(PhantomData<&'a ()>);
 /// A reader that stands at a VMA of an address space that is pinned for `'a`.
 pub(crate) type At<'a> = crate::walk::At<Pinned<'a>>;
 
-impl At<'_> {
+impl<'a> At<'a> {
+    /// Returns the address space.
+    #[inline]
+    pub(crate) fn mm(&self) -> &'a MmWithUser {
+        match self {
+            Self::Vma(_, rcu) => rcu.address_space(),
+            Self::Mmap(at) => at.address_space(),
+        }
+    }
+
     /// Returns the VMA.
     #[inline]
     pub(crate) fn vma(&self) -> &VmaRef {
@@ -76,7 +86,7 @@ impl<'a> AddressSpace for Pinned<'a> {
 
     #[inline]
     fn snapshot(rcu: &RcuVmaIter<'a>) -> Self::Snapshot {
-        rcu.mm().mmap_lock_speculate_try_begin()
+        rcu.address_space().mmap_lock_speculate_try_begin()
     }
 
     #[inline]
@@ -129,6 +139,13 @@ pub(crate) enum Never {}
 #[cfg(not(CONFIG_PER_VMA_LOCK))]
 impl StableVma for Never {
     fn range(&self) -> Range<usize> {
+        match *self {}
+    }
+}
+
+#[cfg(not(CONFIG_PER_VMA_LOCK))]
+impl Never {
+    fn address_space(&self) -> &'static MmWithUser {
         match *self {}
     }
 }

@@ -42,50 +42,39 @@ pub(crate) struct Session {
 
 /// What a line is about.
 pub(crate) enum Cursor<'s> {
-    Vma(At<'s>, &'s MmWithUser),
+    Vma(At<'s>),
     Gate(GateVma),
 }
 
-/// The position before the last record that was found.
+/// The address from which the last record was looked up.
 ///
 /// `seq_file` may find a record that it has no room for. The index has moved past that record then,
 /// but the next chunk has to begin with it.
-pub(crate) struct Resume(Position);
-
-impl Default for Resume {
-    fn default() -> Self {
-        Self(Position::START)
-    }
-}
+#[derive(Default)]
+pub(crate) struct Resume(usize);
 
 impl Resume {
     /// Returns where a chunk begins for which `seq_file` has this index.
     fn from(&self, index: Index) -> Position {
         match Position::from(index) {
-            Position::Address(0) => Position::START,
-            Position::Address(_) => self.0,
+            Position::START => Position::START,
+            Position::Address(_) => Position::Address(self.0),
             position => position,
         }
     }
+}
 
-    /// Takes note of what was found at the position `from`: a VMA, or else the gate VMA comes next.
-    fn found<'s>(
-        &mut self,
-        from: Position,
-        at: Option<At<'s>>,
-        mm: &'s MmWithUser,
-        index: &mut Index,
-    ) -> Option<Cursor<'s>> {
-        self.0 = from;
-        match at {
-            Some(at) => {
-                *index = Position::Address(at.range().end).into();
-                Some(Cursor::Vma(at, mm))
-            }
-            None => {
-                *index = Position::Gate.into();
-                mm.gate_vma().map(Cursor::Gate)
-            }
+/// Returns the record that was found: a VMA, or else the gate VMA. Sets `index` to what follows it.
+#[inline]
+fn arrive<'s>(at: Option<At<'s>>, mm: &'s MmWithUser, index: &mut Index) -> Option<Cursor<'s>> {
+    match at {
+        Some(at) => {
+            *index = Position::Address(at.range().end).into();
+            Some(Cursor::Vma(at))
+        }
+        None => {
+            *index = Position::Gate.into();
+            mm.gate_vma().map(Cursor::Gate)
         }
     }
 }
@@ -110,6 +99,7 @@ impl Operations for Maps {
         }))
     }
 
+    #[inline]
     fn first<'s>(
         &self,
         resume: &mut Resume,
@@ -117,42 +107,40 @@ impl Operations for Maps {
         index: &mut Index,
     ) -> Result<Option<Cursor<'s>>> {
         let Session { iter, mm, .. } = session;
-        let from = resume.from(*index);
-        let at = match from {
-            Position::Address(address) => walk::first(VmaIter::new(mm, iter), address)?,
-            Position::Gate | Position::End => None,
-        };
+        let mut found = None;
+        if let Position::Address(address) = resume.from(*index) {
+            found = walk::first(VmaIter::new(mm, iter), address)?;
+            resume.0 = address;
+        }
 
-        Ok(resume.found(from, at, mm, index))
+        Ok(arrive(found, mm, index))
     }
 
+    #[inline]
     fn next<'s>(
         &self,
         resume: &mut Resume,
         cursor: Self::Cursor<'s>,
         index: &mut Index,
     ) -> Result<Option<Self::Cursor<'s>>> {
-        let Cursor::Vma(at, mm) = cursor else {
+        let Cursor::Vma(at) = cursor else {
             *index = Position::End.into();
             return Ok(None);
         };
 
-        let from = Position::Address(at.range().end);
-        match walk::next(at) {
-            Ok(at) => Ok(resume.found(from, at, mm, index)),
-            Err(error) => {
-                // All that was found has been shown, so whoever goes on with this file goes on
-                // from here. The index only has to change.
-                resume.0 = from;
-                *index += 1;
-                Err(error)
-            }
-        }
+        // All records before this have been shown. Whoever goes on with this file goes on from
+        // here, even if the walk fails: the index only has to change then.
+        resume.0 = at.range().end;
+        *index += 1;
+
+        let mm = at.mm();
+        Ok(arrive(walk::next(at)?, mm, index))
     }
 
+    #[inline]
     fn show(m: &SeqFile, cursor: &Cursor<'_>) -> Result {
         match cursor {
-            Cursor::Vma(at, _) => show_map_vma(m, at.vma()),
+            Cursor::Vma(at) => show_map_vma(m, at.vma()),
             Cursor::Gate(gate) => show_map_gate(m, gate),
         }
         Ok(())

@@ -181,7 +181,7 @@ pub(crate) fn first<A: AddressSpace>(idle: A::Idle, pos: usize) -> Result<Option
 }
 
 /// Finds the first VMA that ends above the end of the one that `at` stands at.
-#[inline]
+#[inline(always)]
 pub(crate) fn next<A: AddressSpace>(at: At<A>) -> Result<Option<At<A>>, A::Error> {
     match at {
         At::Vma(locked, rcu) => {
@@ -196,7 +196,7 @@ pub(crate) fn next<A: AddressSpace>(at: At<A>) -> Result<Option<At<A>>, A::Error
 ///
 /// `previous` is the VMA that ends at `pos`, if the iterator found it. It stays locked until the
 /// next one has been found: as long as it cannot grow, nothing between the two can be missed.
-#[inline]
+#[inline(always)]
 fn find_and_lock<A: AddressSpace>(
     mut rcu: A::Rcu,
     pos: usize,

@@ -35,10 +35,11 @@
 use super::{virt::VmaRef, MmWithUser, MmapReadGuard};
 use crate::{
     bindings,
+    container_of,
     error::{to_result, Result},
     types::{NotThreadSafe, Opaque},
 };
-use core::{ops::Deref, ptr::NonNull};
+use core::{marker::PhantomData, ops::Deref, ptr::NonNull};
 
 #[cfg(CONFIG_PER_VMA_LOCK)]
 use super::VmaReadGuard;
@@ -52,7 +53,7 @@ use crate::sync::rcu;
 pub struct VmaIterState(Opaque<bindings::vma_iterator>);
 
 impl VmaIterState {
-    /// Makes the memory for an iterator. It is initialised when the iterator is given a position.
+    /// Makes the memory for an iterator. It is initialised when the iterator is made.
     #[inline]
     pub const fn new() -> Self {
         Self(Opaque::uninit())
@@ -86,22 +87,47 @@ impl Default for VmaIterState {
 ///     Ok(count)
 /// }
 /// ```
+///
+/// # Invariants
+///
+/// `state` has been initialised for an address space that is borrowed for `'a`. Its tree never
+/// changes.
 #[must_use]
 pub struct VmaIter<'a> {
-    mm: &'a MmWithUser,
+    // That there is only one word to it makes a walk cheaper, which moves its iterator with each
+    // step.
     state: &'a mut VmaIterState,
+    _mm: PhantomData<&'a MmWithUser>,
 }
 
 impl<'a> VmaIter<'a> {
     /// Makes an iterator over the VMAs of `mm`.
     #[inline]
     pub fn new(mm: &'a MmWithUser, state: &'a mut VmaIterState) -> Self {
-        Self { mm, state }
+        // SAFETY: The memory is valid and exclusively ours, the mm is borrowed for as long.
+        unsafe { bindings::vma_iter_init(state.0.get(), mm.as_raw(), 0) };
+
+        // INVARIANT: The iterator was initialised for `mm` just now.
+        Self {
+            state,
+            _mm: PhantomData,
+        }
     }
 
     #[inline]
     fn as_raw(&mut self) -> *mut bindings::vma_iterator {
         self.state.0.get()
+    }
+
+    /// Returns the address space.
+    #[inline]
+    pub fn address_space(&self) -> &'a MmWithUser {
+        // SAFETY: By the type invariants the tree is the field `mm_mt` of an `mm_struct` that is
+        // borrowed for `'a`.
+        unsafe {
+            let tree = (*self.state.0.get()).mas.tree;
+            MmWithUser::from_raw(container_of!(tree, bindings::mm_struct, __bindgen_anon_1.mm_mt))
+        }
     }
 
     /// Enters an RCU section with the iterator at `addr`.
@@ -112,8 +138,8 @@ impl<'a> VmaIter<'a> {
     pub fn enter_rcu(mut self, addr: usize) -> RcuVmaIter<'a> {
         let rcu = rcu::read_lock();
 
-        // SAFETY: The iterator's memory is valid and exclusively ours, the mm outlives it.
-        unsafe { bindings::vma_iter_init(self.as_raw(), self.mm.as_raw(), addr) };
+        // SAFETY: The iterator's memory is valid and exclusively ours, and was initialised.
+        unsafe { bindings::vma_iter_set(self.as_raw(), addr) };
 
         // INVARIANT: The position was set in the RCU section that `rcu` holds open.
         RcuVmaIter { iter: self, rcu }
@@ -128,10 +154,10 @@ impl<'a> VmaIter<'a> {
     /// Mirrors `mmap_read_lock_killable`, `vma_iter_init` and `vma_next`.
     #[inline]
     pub fn find_under_mmap_lock(mut self, addr: usize) -> Result<Option<MmapVma<'a>>> {
-        let guard = self.mm.mmap_read_lock_killable()?;
+        let guard = self.address_space().mmap_read_lock_killable()?;
 
-        // SAFETY: The iterator's memory is valid and exclusively ours, the mm outlives it.
-        unsafe { bindings::vma_iter_init(self.as_raw(), self.mm.as_raw(), addr) };
+        // SAFETY: The iterator's memory is valid and exclusively ours, and was initialised.
+        unsafe { bindings::vma_iter_set(self.as_raw(), addr) };
 
         // INVARIANT: The position was just set with `mmap_lock` held.
         Ok(MmapVma::find(self, guard))
@@ -170,6 +196,12 @@ impl<'a> MmapVma<'a> {
     #[expect(clippy::should_implement_trait)]
     pub fn next(self) -> Option<Self> {
         Self::find(self.iter, self.guard)
+    }
+
+    /// Returns the address space.
+    #[inline]
+    pub fn address_space(&self) -> &'a MmWithUser {
+        self.iter.address_space()
     }
 
     /// Releases `mmap_lock`.
@@ -231,8 +263,8 @@ pub struct RcuVmaIter<'a> {
 impl<'a> RcuVmaIter<'a> {
     /// Returns the address space.
     #[inline]
-    pub fn mm(&self) -> &'a MmWithUser {
-        self.iter.mm
+    pub fn address_space(&self) -> &'a MmWithUser {
+        self.iter.address_space()
     }
 
     /// Moves the iterator to `addr`: the next VMA will be the first that ends above it.
@@ -329,7 +361,8 @@ impl<'a> FoundVma<'a> {
 
         // SAFETY: `rcu` shows that the RCU read lock is held. By the type invariants the pointer
         // is that of a `struct vm_area_struct` until it is released. The mm is borrowed.
-        let vma = unsafe { bindings::vma_start_read(iter.mm.as_raw(), self.vma.as_ptr()) };
+        let vma =
+            unsafe { bindings::vma_start_read(iter.address_space().as_raw(), self.vma.as_ptr()) };
 
         if vma == self.vma.as_ptr() {
             let guard = VmaReadGuard {

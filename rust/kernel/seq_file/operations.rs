@@ -267,9 +267,12 @@ impl<T: Operations> Table<T> {
         let found = match cursor.take() {
             None => Ok(false),
             Some(at) => file.next(state, at, index).map(|at| {
+                let found = at.is_some();
                 // INVARIANT: The session has not been touched.
-                *cursor = at;
-                cursor.is_some()
+                //
+                // SAFETY: The field is valid. It is `None` now, so there is nothing to drop.
+                unsafe { core::ptr::from_mut(cursor).write(at) };
+                found
             }),
         };
 
