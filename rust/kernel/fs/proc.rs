@@ -73,9 +73,6 @@ impl FileOperations {
     ///
     /// They must only be used for files in `/proc/PID`, and from `open` on.
     pub const unsafe fn new<T: PidFile>() -> Self {
-        // SAFETY: All zeros is a valid value of this type, and means no operation.
-        let none: bindings::file_operations = unsafe { core::mem::zeroed() };
-
         Self(bindings::file_operations {
             open: Some(open::<T>),
             read: Some(bindings::seq_read),
@@ -83,7 +80,7 @@ impl FileOperations {
             release: Some(release::<T>),
             unlocked_ioctl: Some(ioctl::<T>),
             compat_ioctl: bindings::compat_ptr_ioctl,
-            ..none
+            ..pin_init::zeroed()
         })
     }
 }

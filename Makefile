@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0
+
+# Handed to the harness through the environment as they were typed: a `$` in
+# CMD is the guest's.
+vars := CMD SHARE ICOUNT ACCEL TIMEOUT ONLY COMMIT FORCE CACHE MIRROR
+define hand_on
+ifneq ($$(origin $(1)),undefined)
+override $(1) := $$(value $(1))
+export $(1)
+endif
+endef
+$(foreach v,$(vars),$(eval $(call hand_on,$(v))))
+
+define help_text
+make run      build the kernel with the Rust /proc/PID/maps and show it in a guest
+make shell    a shell in the guest (leave it with `exit`)
+make test     all tests; prints KTAP and at the end N passed, N failed, N skipped
+make lint     rustfmt, clippy, checkpatch and other checks of the sources
+make bench    instructions per line, Rust against C
+
+make build    build the kernel and the guest's file system, and no more
+make lay      bring the kernel tree in the cache to the end of the series
+make save COMMIT=NN-name
+              bring edits made in the kernel tree back into the checkout; those
+              to files of the base go into that commit of series/
+make series   write the patches and the cover letter for `git am` to out/series
+
+Everything else is made on the way, as far as something changed. Variables:
+
+CMD='...'     run: shell command to run in the guest instead of the tour
+SHARE=DIR     run, shell: the guest has DIR as /share
+ICOUNT=1      run, shell: guest time counts instructions; one CPU
+ACCEL=tcg     run, shell, test: do not use KVM (kvm: do not probe it)
+TIMEOUT=N     run: kill the guest after N seconds (default 600)
+ONLY=a,b      test: only these pieces (`harness/host test.py --help` lists them)
+FORCE=1       lay: drop edits in the kernel tree that are not in the series
+CACHE=DIR     where the toolchain, kernel tree and objects are
+              (default ~/.cache/task_mmu; takes up to 12 GB)
+MIRROR=URL    Debian mirror for the toolchain (default: the one apt uses here)
+
+make itself exits with 2 when a command fails; to have the guest command's exit
+status call `harness/host run.py COMMAND...`. harness/host --help tells more.
+endef
+export help_text
+
+.PHONY: help run shell test lint build lay save series bench
+
+help:
+	@echo "$$help_text"
+
+run:
+	@harness/host run.py
+
+shell:
+	@harness/host run.py --shell
+
+build:
+	@harness/host run.py --build
+
+test:
+	@harness/host test.py
+
+lint:
+	@harness/host lint.py
+
+lay:
+	@harness/host series.py lay
+
+save:
+	@harness/host series.py save
+
+series:
+	@harness/host series.py export
+
+bench:
+	@harness/host bench.py

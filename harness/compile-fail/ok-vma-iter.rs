@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The uses of an iterator over VMAs that the other files get wrong.
+
+use kernel::mm::vma_iter::{MmapVma, VmaIter, VmaIterState};
+use kernel::mm::MmWithUser;
+use kernel::prelude::*;
+
+pub fn lock_first(mm: &MmWithUser) -> Option<usize> {
+    let mut state = VmaIterState::new();
+    let found = VmaIter::new(mm, &mut state).enter_rcu(0).next()?;
+    let end = match found.start_read() {
+        Ok((vma, iter)) => {
+            let end = vma.end();
+            drop(vma);
+            drop(iter);
+            end
+        }
+        Err((_, iter)) => {
+            let vma = iter.find_under_mmap_lock(0).ok()??;
+            let end = vma.end();
+            let _unlocked: VmaIter<'_> = vma.unlock();
+            end
+        }
+    };
+    Some(end)
+}
+
+pub fn hold(mm: &MmWithUser) -> Result<usize> {
+    let mut state = VmaIterState::new();
+    let vma: MmapVma<'_> = VmaIter::new(mm, &mut state)
+        .find_under_mmap_lock(0)?
+        .ok_or(ENOENT)?;
+    Ok(vma.start())
+}

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Measures reading of /proc/PID/maps, as the C and as the Rust code serve it,
+ * on processes with different mappings. Meant for a guest whose clock counts
+ * instructions: what it prints as instructions are nanoseconds.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <linux/fs.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef PR_SET_VMA
+#define PR_SET_VMA		0x53564d41
+#define PR_SET_VMA_ANON_NAME	0
+#endif
+
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+
+#define SWITCH	"/sys/module/task_mmu/parameters/rust"
+#define PAGE	4096UL
+#define SPOT	0x100000000UL
+#define HOLDERS	32	/* descriptors whose memory is measured together */
+
+static char buf[128 << 10];
+
+static void die(const char *what)
+{
+	fprintf(stderr, "maps-bench: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static void make_anonymous(int count)
+{
+	char *at = mmap((void *)SPOT, count * PAGE, PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+
+	if (at == MAP_FAILED)
+		die("mmap");
+	for (int i = 1; i < count; i += 2) {
+		if (mprotect(at + i * PAGE, PAGE, PROT_READ))
+			die("mprotect");
+	}
+}
+
+static void make_named(int count)
+{
+	char name[16];
+
+	make_anonymous(count);
+	for (int i = 0; i < count; i++) {
+		snprintf(name, sizeof(name), "pool %d", i % 10);
+		if (prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, SPOT + i * PAGE, PAGE, name))
+			die("PR_SET_VMA_ANON_NAME");
+	}
+}
+
+/* Paths of 40 characters, each file mapped @run times in a row */
+static void map_files(int count, int files, int run)
+{
+	int *fds = calloc(files, sizeof(*fds));
+	char path[64];
+
+	mkdir("/tmp/lib", 0755);
+	mkdir("/tmp/lib/x86_64-linux", 0755);
+	for (int i = 0; i < files; i++) {
+		snprintf(path, sizeof(path), "/tmp/lib/x86_64-linux/lib-number-%04d.so", i);
+		fds[i] = open(path, O_CREAT | O_RDWR, 0644);
+		if (fds[i] < 0 || ftruncate(fds[i], PAGE))
+			die(path);
+	}
+	for (int i = 0; i < count; i++) {
+		if (mmap((void *)(SPOT + i * PAGE), PAGE, PROT_READ, MAP_PRIVATE | MAP_FIXED,
+			 fds[i / run % files], 0) == MAP_FAILED)
+			die("mmap");
+	}
+	for (int i = 0; i < files; i++)
+		close(fds[i]);
+	free(fds);
+}
+
+static void make_files(int count)
+{
+	map_files(count, 50, 5);
+}
+
+static void make_many_files(int count)
+{
+	map_files(count, 1000, 1);
+}
+
+static const struct workload {
+	const char *name;
+	void (*make)(int count);
+	int count;
+	int query;	/* by PROCMAP_QUERY, not by reading */
+} workloads[] = {
+	{ "anonymous", make_anonymous, 20 },
+	{ "anonymous", make_anonymous, 1000 },
+	{ "anonymous", make_anonymous, 10000 },
+	{ "anonymous", make_anonymous, 60000 },
+	{ "named", make_named, 10000 },
+	{ "files in fives", make_files, 20 },
+	{ "files in fives", make_files, 10000 },
+	{ "different files", make_many_files, 10000 },
+	{ "query", make_anonymous, 10000, 1 },
+};
+
+/* A process with these mappings, asleep */
+static pid_t start(const struct workload *w)
+{
+	int ready[2];
+	pid_t pid;
+	char c;
+
+	if (pipe(ready))
+		die("pipe");
+	pid = fork();
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		w->make(w->count);
+		if (write(ready[1], "", 1) != 1)
+			die("pipe");
+		while (1)
+			pause();
+	}
+	close(ready[1]);
+	if (pid < 0 || read(ready[0], &c, 1) != 1)
+		die("the process to look at");
+	close(ready[0]);
+	return pid;
+}
+
+static int open_maps(pid_t pid, int rust)
+{
+	int fd = open(SWITCH, O_WRONLY);
+	char path[64];
+
+	if (fd < 0 || write(fd, rust ? "Y" : "N", 1) != 1)
+		die(SWITCH);
+	close(fd);
+	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	fd = open(path, O_RDONLY);
+	if (fd < 0)
+		die(path);
+	return fd;
+}
+
+static long now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* How many calls it takes to the end */
+static int all_calls(int fd, int query)
+{
+	struct procmap_query q = {
+		.size = sizeof(q),
+		.query_flags = PROCMAP_QUERY_COVERING_OR_NEXT_VMA,
+	};
+	int calls = 1;
+
+	if (query) {
+		for (; !ioctl(fd, PROCMAP_QUERY, &q); calls++)
+			q.query_addr = q.vma_end;
+		if (errno != ENOENT)
+			die("PROCMAP_QUERY");
+	} else {
+		ssize_t n;
+
+		for (; (n = read(fd, buf, sizeof(buf))) > 0; calls++)
+			;
+		if (n)
+			die("read");
+	}
+	return calls;
+}
+
+static int count_lines(int fd, int *half)
+{
+	int lines = 0;
+	ssize_t n;
+
+	*half = 0;
+	while ((n = read(fd, buf, sizeof(buf))) > 0) {
+		*half += n / 2;
+		for (ssize_t i = 0; i < n; i++)
+			lines += buf[i] == '\n';
+	}
+	return lines;
+}
+
+static long slab_kb(void)
+{
+	FILE *f = fopen("/proc/meminfo", "r");
+	long kb = -1;
+	char line[128];
+
+	while (f && fgets(line, sizeof(line), f))
+		sscanf(line, "SUnreclaim: %ld", &kb);
+	if (kb < 0)
+		die("/proc/meminfo");
+	fclose(f);
+	return kb;
+}
+
+/*
+ * Bytes of the kernel that a descriptor takes which has been read as far as
+ * @half. Waits, since the CPUs' counts are summed up only once a second.
+ */
+static long held(pid_t pid, int rust, int half)
+{
+	int fds[HOLDERS];
+	long before, bytes;
+
+	sleep(3);
+	before = slab_kb();
+	for (int i = 0; i < HOLDERS; i++) {
+		fds[i] = open_maps(pid, rust);
+		for (int got = 0; got < half;) {
+			ssize_t n = read(fds[i], buf, sizeof(buf));
+
+			if (n <= 0)
+				die("read");
+			got += n;
+		}
+	}
+	sleep(3);
+	bytes = (slab_kb() - before) * 1024 / HOLDERS;
+	for (int i = 0; i < HOLDERS; i++)
+		close(fds[i]);
+	return bytes;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "help", no_argument, NULL, 'h' },
+		{ "rounds", required_argument, NULL, 'r' },
+		{}
+	};
+	int rounds = 5, opt;
+
+	while ((opt = getopt_long(argc, argv, "hr:", options, NULL)) != -1) {
+		if (opt == 'r')
+			rounds = atoi(optarg);
+		if (opt == 'h')
+			printf("usage: maps-bench [-r ROUNDS]\n"
+			       "Measures /proc/PID/maps, C and Rust in turn; prints a line of CSV for each\n"
+			       "workload, implementation and round (%d rounds).\n", rounds);
+		if (opt != 'r')
+			return opt == 'h' ? 0 : 2;
+	}
+	if (rounds < 1) {
+		fprintf(stderr, "maps-bench: -r takes a number of rounds, at least 1\n");
+		return 2;
+	}
+
+	printf("workload,mappings,lines,implementation,round,instructions,calls,held_bytes\n");
+	for (size_t i = 0; i < ARRAY_SIZE(workloads); i++) {
+		const struct workload *w = &workloads[i];
+		pid_t pid = start(w);
+		long holds[2] = {};
+		int lines = 0, half = 0;
+
+		for (int rust = 0; rust < 2; rust++) {
+			int fd = open_maps(pid, rust);
+
+			/* also warms up what the rounds use */
+			lines = count_lines(fd, &half);
+			close(fd);
+			/* once so that the caches have what they keep */
+			for (int again = 0; again < 2 && !w->query; again++)
+				holds[rust] = held(pid, rust, half);
+		}
+		for (int round = 1; round <= rounds; round++) {
+			for (int rust = 0; rust < 2; rust++) {
+				int fd = open_maps(pid, rust), calls;
+				long begin = now(), end;
+
+				calls = all_calls(fd, w->query);
+				end = now();
+				close(fd);
+				printf("%s,%d,%d,%s,%d,%ld,%d,%ld\n", w->name, w->count, lines,
+				       rust ? "Rust" : "C", round, end - begin, calls, holds[rust]);
+			}
+			fflush(stdout);
+		}
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+	}
+	return 0;
+}

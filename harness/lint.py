@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Checks the sources: formatting, clippy, checkpatch over the series, comments
+that argue each unsafe, license lines, and the harness's own programs."""
+
+import argparse
+import re
+import subprocess
+
+import build
+import series
+from common import SRC, TREE, Failed, lock, main, say
+
+# Texts that git or `git am` take as they are.
+NO_LICENSE = re.compile(r"series/(cover|[^/]+/(message|files|edits\.patch))|LICENSE.*")
+
+
+def sources():
+    """All files of the checkout that are its own."""
+    skip = {".git", "out", "__pycache__", "target"}
+    return sorted(p for p in SRC.rglob("*")
+                  if p.is_file() and not skip & set(p.relative_to(SRC).parts))
+
+
+def laid(suffix):
+    """The files of the series as they are in the kernel tree."""
+    return sorted({p for c in series.commits() for p in c.files + c.edited if p.endswith(suffix)})
+
+
+def rustfmt():
+    files = [TREE / p for p in laid(".rs")] + sorted(SRC.glob("harness/compile-fail/*.rs"))
+    done = subprocess.run(["rustfmt", "--check", "--color", "never", "--edition", "2021", "--config-path",
+                           TREE / ".rustfmt.toml", *files], capture_output=True, text=True)
+    if done.returncode:
+        # a file is looked at again for each file that names it as its module
+        diffs = dict.fromkeys(re.split(r"^(?=Diff in )", done.stdout, flags=re.M))
+        raise Failed(f"rustfmt would change:\n{''.join(diffs) or done.stderr}")
+
+
+def clippy():
+    with lock():
+        build.build("lint", "CLIPPY=1", "prepare", "fs/proc/task_mmu/")
+
+
+def checkpatch():
+    with lock():
+        patches, _ = series.export(quiet=True)
+    bad = []
+    for patch in patches[1:]:
+        done = subprocess.run(["scripts/checkpatch.pl", "--strict", "--codespell", "--show-types",
+                               "--no-summary", "--terse", patch], cwd=TREE, capture_output=True, text=True)
+        lines = done.stdout.splitlines()
+        bad += [line.removeprefix(str(patch.parent) + "/") for line in lines]
+        if done.returncode and not lines:
+            bad.append(f"{patch.name}: checkpatch.pl failed: {done.stderr.strip()}")
+    if bad:
+        raise Failed("\n".join(["checkpatch.pl --strict says:", *bad]))
+
+
+def unsafe_comments():
+    """Clippy asks for a SAFETY comment where it compiles; this sees examples
+    in documentation and what a configuration leaves out, too."""
+    bad = []
+    for path in laid(".rs"):
+        if (series.BASE / path).exists():
+            continue
+        lines = [re.sub(r"^\s*(//[/!] ?)?(# )?", "", line) for line in (SRC / path).read_text().splitlines()]
+        for n, line in enumerate(lines):
+            if not re.search(r"(?<!`)\bunsafe (impl\b|\{)", re.sub(r"//.*", "", line)):
+                continue
+            # the comment stands above the statement that the block is in
+            above = lines[max(0, n - 12):n + 1]
+            start = max((i for i, text in enumerate(above[:-1]) if re.search(r"[;{}]\s*$", text)
+                         and not text.startswith("//")), default=-1)
+            if not any("SAFETY:" in text for text in above[start + 1:]):
+                bad.append(f"{path}:{n + 1}: {line.strip()}")
+    if bad:
+        raise Failed("\n".join(["unsafe without a SAFETY: comment:", *bad]))
+
+
+def licenses():
+    bad = [p for p in sources() if not NO_LICENSE.fullmatch(str(p.relative_to(SRC)))
+           and not any(b"SPDX-License-Identifier: GPL-2.0" in line
+                       for line in p.read_bytes().splitlines()[:2])]
+    if bad:
+        raise Failed("no SPDX-License-Identifier in the first two lines of: "
+                     + " ".join(str(p.relative_to(SRC)) for p in bad))
+
+
+def scripts():
+    for path in sources():
+        first = path.read_bytes().split(b"\n", 1)[0]
+        if path.suffix == ".py":
+            try:
+                compile(path.read_text(), path.name, "exec")
+            except SyntaxError as e:
+                raise Failed(f"{path.relative_to(SRC)}: {e}") from None
+        elif m := re.match(rb"#!/bin/(ba)?sh$", first):
+            shell = "bash" if m[1] else "sh"
+            done = subprocess.run([shell, "-n", path], capture_output=True, text=True)
+            if done.returncode:
+                raise Failed(done.stderr.strip())
+
+
+CHECKS = {
+    "rustfmt": (rustfmt, "the kernel's rustfmt settings change nothing"),
+    "licenses": (licenses, "every file says its license"),
+    "scripts": (scripts, "the harness's programs parse"),
+    "unsafe": (unsafe_comments, "every unsafe has a SAFETY: comment"),
+    "checkpatch": (checkpatch, "checkpatch.pl --strict has nothing to say about the series"),
+    "clippy": (clippy, "clippy, as the kernel configures it, has nothing to say"),
+}
+
+
+def run():
+    checks = "\n".join(f"  {name:12}{what}" for name, (_, what) in CHECKS.items())
+    parser = argparse.ArgumentParser(description=__doc__, epilog=f"checks:\n{checks}",
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("check", nargs="*", metavar="CHECK", help="only these (default: all)")
+    args = parser.parse_args()
+    for name in args.check:
+        if name not in CHECKS:
+            raise Failed(f"there is no check {name}; there are: {', '.join(CHECKS)}")
+    with lock():
+        series.lay()
+    failed = []
+    for name in args.check or CHECKS:
+        try:
+            CHECKS[name][0]()
+            print(f"ok {name}", flush=True)
+        except Failed as e:
+            failed.append(name)
+            print(f"FAIL {name}: {e}", flush=True)
+    if failed:
+        say(f"lint failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    main(run)

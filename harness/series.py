@@ -1,0 +1,442 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Turns the checkout into a patch series over the base kernel, and back.
+
+series/NN-name/ is one commit: `message`, `files` (the new files it brings, one
+path a line) and `edits.patch` (changes to files that the base has).
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+
+from common import BASE, CACHE, OUT, SRC, TREE, Failed, git, lock, main, need_space, say, shown, step
+
+SERIES = SRC / "series"
+MANIFEST = CACHE / "tree.laid"
+# New files of the series stand in the checkout under these.
+FOLDERS = ("fs", "rust", "mm", "include", "Documentation", "tools", "kernel", "lib")
+
+
+def conf():
+    lines = (SRC / "harness/base.conf").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line and line[0] != "#")
+
+
+def version(tree):
+    text = (tree / "Makefile").read_text()
+    return ".".join(re.search(rf"^{name} = (\d+)$", text, re.M)[1]
+                    for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL"))
+
+
+def unpack_base():
+    """Unpacks the base kernel's source once per version."""
+    want = conf()
+    tarball = pathlib.Path(f"/usr/src/{want['package']}.tar.xz")
+    if not tarball.exists():
+        raise Failed(f"the toolchain root has no {tarball}: package= in harness/base.conf "
+                     "names no source package of the suite")
+    stamp = CACHE / "base.stamp"
+    identity = f"{tarball.stat().st_size} {tarball.stat().st_mtime}"
+    if not BASE.exists() or (stamp.exists() and stamp.read_text() != identity):
+        need_space(4)
+        new = CACHE / "base.new"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        step("unpacking the base kernel", ["tar", "-xvf", tarball, "-C", new,
+             "--strip-components=1", "--no-same-owner"], "base.log", count=".", what="files")
+        shutil.rmtree(BASE, ignore_errors=True)
+        new.rename(BASE)
+        # another base: everything that was copied from the old one goes
+        shutil.rmtree(TREE, ignore_errors=True)
+        MANIFEST.unlink(missing_ok=True)
+    stamp.write_text(identity)
+    found = version(BASE)
+    if not found.startswith(want["version"] + "."):
+        raise Failed(f"the base kernel is Linux {found}, the series is for {want['version']}.y: "
+                     "see harness/base.conf")
+    return found
+
+
+class Commit:
+    """One folder of series/."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.name = folder.name
+        try:
+            self.message = (folder / "message").read_text()
+        except FileNotFoundError:
+            raise Failed(f"series/{self.name} has no file `message`") from None
+        signed = re.search(r"^Signed-off-by: (.+) <(.+)>$", self.message, re.M)
+        if not signed:
+            raise Failed(f"series/{self.name}/message has no line `Signed-off-by: NAME <ADDRESS>`")
+        self.author, self.address = signed.groups()
+        files = folder / "files"
+        self.files = files.read_text().split() if files.exists() else []
+        self.patch = folder / "edits.patch"
+        text = self.patch.read_text() if self.patch.exists() else ""
+        self.edited = sorted(set(re.findall(r"^\+\+\+ b/(\S+)", text, re.M)))
+        if not self.files and not self.edited:
+            raise Failed(f"series/{self.name} has neither `files` nor an `edits.patch`")
+
+
+def commits():
+    folders = sorted(f for f in SERIES.iterdir() if f.is_dir())
+    if not folders:
+        raise Failed("series/ holds no commit")
+    series = [Commit(f) for f in folders]
+    owner = {}
+    for c in series:
+        for path in c.files:
+            if path in owner:
+                raise Failed(f"{path} is brought by two commits: {owner[path]} and {c.name}")
+            owner[path] = c.name
+            if path.split("/")[0] not in FOLDERS:
+                raise Failed(f"series/{c.name}/files: {path} is not under one of {' '.join(FOLDERS)}")
+            if not (SRC / path).is_file():
+                raise Failed(f"series/{c.name}/files names {path}, which is not in the checkout")
+            if (BASE / path).exists():
+                raise Failed(f"series/{c.name}/files names {path}, which the base has too: "
+                             "change it in edits.patch")
+    for c in series:
+        for path in c.edited:
+            if path in owner:
+                raise Failed(f"series/{c.name}/edits.patch changes {path}, which {owner[path]} brings: "
+                             "new files stand in the checkout in their last form")
+            if not (BASE / path).is_file():
+                raise Failed(f"series/{c.name}/edits.patch changes {path}, which the base has not: "
+                             "name new files in `files`")
+    here = {str(p.relative_to(SRC)) for top in FOLDERS for p in (SRC / top).rglob("*")
+            if p.is_file() and not {"__pycache__", "target"} & set(p.parts)}
+    for path in sorted(here - set(owner)):
+        raise Failed(f"no commit brings {path}: name it in the `files` of one under series/")
+    return series
+
+
+def write(path, data, mode):
+    """Replaces a file in one step, and only when it differs, so that what is
+    equal keeps its time stamp."""
+    if path.is_file() and path.read_bytes() == data and (path.stat().st_mode & 0o111) == (mode & 0o111):
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(path.name + ".new~")
+    new.write_bytes(data)
+    new.chmod(mode)
+    new.rename(path)
+    return True
+
+
+def copy(source, target):
+    return write(target, source.read_bytes(), source.stat().st_mode & 0o777)
+
+
+def scratch(folder, series):
+    """A git repository in folder that has the base's form of all files that
+    the series changes."""
+    for path in sorted({p for c in series for p in c.edited}):
+        copy(BASE / path, folder / path)
+    git("init", "-q", "-b", "series", cwd=folder)
+    commit(folder, f"Linux {version(BASE)}", "base", "base@localhost")
+
+
+def commit(folder, message, author, address):
+    date = git("log", "-1", "--format=%cI", cwd=SRC, check=False).stdout.decode().strip()
+    who = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER")
+           for what, value in (("NAME", author), ("EMAIL", address), ("DATE", date)) if value}
+    git("add", "-A", cwd=folder)
+    git("commit", "-q", "--allow-empty", "-F", "-", cwd=folder, env=who, data=message.encode())
+    return git("rev-parse", "HEAD", cwd=folder).decode().strip()
+
+
+def apply(folder, c, patch):
+    done = git("apply", "--whitespace=nowarn", "-", cwd=folder, check=False, data=patch)
+    if done.returncode:
+        text = done.stderr.decode()
+        files = re.findall(r"patch failed: (\S+):(\d+)", text)
+        where = ", ".join(f"{f} at line {n}" for f, n in files) or text.strip()
+        raise Failed(f"series/{c.name}/edits.patch no longer applies to Linux {version(BASE)}: {where}")
+
+
+def make_commits(folder, series):
+    """Makes one git commit of each commit of the series; gives their ids."""
+    scratch(folder, series)
+    ids = []
+    for c in series:
+        if c.edited:
+            apply(folder, c, c.patch.read_bytes())
+        for path in c.files:
+            copy(SRC / path, folder / path)
+        ids.append(commit(folder, c.message, c.author, c.address))
+    return ids
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def laid():
+    """What the last lay wrote into the tree: path and digest."""
+    return json.loads(MANIFEST.read_text()) if MANIFEST.exists() else {}
+
+
+def new_tree():
+    need_space(3)
+    shutil.rmtree(CACHE / "tree.new", ignore_errors=True)
+    step("copying the base kernel", ["cp", "-a", "-v", BASE, CACHE / "tree.new"], "tree.log",
+         count=".", what="files")
+    (CACHE / "tree.new").rename(TREE)
+    MANIFEST.unlink(missing_ok=True)
+
+
+def unsaved(old, wanted):
+    """The files that were edited in the tree since the last lay."""
+    edited = []
+    for p, source in sorted(wanted.items()):
+        before = old[p] if p in old else digest(BASE / p)
+        if digest(TREE / p) in (before, digest(source)):
+            continue
+        if digest(source) != before:
+            raise Failed(f"{p} has edits in the kernel tree that are not in the series, and the series "
+                         "has changed it too: bring the two together by hand, or drop the tree's by "
+                         "`make lay FORCE=1`")
+        edited.append(p)
+    return edited
+
+
+def lay(force=False):
+    """Brings the kernel tree to the state after the last commit."""
+    unpack_base()
+    series = commits()
+    with tempfile.TemporaryDirectory() as tmp:
+        folder = pathlib.Path(tmp)
+        make_commits(folder, series)
+        if not TREE.exists():
+            new_tree()
+        old = laid()
+        ours = {p for c in series for p in c.files + c.edited}
+        wanted = {p: folder / p for p in ours}
+        wanted |= {p: BASE / p for p in set(old) - ours}
+
+        kept = [] if force else unsaved(old, wanted)
+        for p in kept:
+            say(f"{p} has edits in the kernel tree that are not in the series; they stay "
+                "(`make save COMMIT=NN-name` keeps them, `make lay FORCE=1` drops them)")
+            del wanted[p]
+        changed = 0
+        for p, source in wanted.items():
+            if source.is_file():
+                changed += copy(source, TREE / p)
+            elif (TREE / p).exists():
+                (TREE / p).unlink()
+                changed += 1
+        MANIFEST.write_text(json.dumps({p: digest(folder / p) for p in sorted(ours)}, indent=1))
+    if changed:
+        say(f"laid {len(series)} commits over Linux {version(BASE)} in {shown(TREE)}: "
+            f"{changed} files changed")
+
+
+def tree_differences():
+    """Paths that differ between the base and the tree. Times and sizes tell
+    which ones have to be read."""
+    def walk(top):
+        found = {}
+        stack = [""]
+        while stack:
+            where = stack.pop()
+            with os.scandir(os.path.join(top, where)) as entries:
+                for e in entries:
+                    path = os.path.join(where, e.name)
+                    if e.is_dir(follow_symlinks=False):
+                        stack.append(path)
+                    elif e.is_file(follow_symlinks=False):
+                        st = e.stat(follow_symlinks=False)
+                        found[path] = (st.st_size, st.st_mtime_ns)
+        return found
+
+    base, tree = walk(BASE), walk(TREE)
+    suspects = {p for p in base.keys() | tree.keys() if base.get(p) != tree.get(p)}
+    return {p for p in suspects if digest(BASE / p) != digest(TREE / p)
+            and not p.endswith(("~", ".orig", ".rej", ".o", ".cmd", ".pyc", ".swp"))}
+
+
+def save(name):
+    """Brings edits made in the kernel tree back into the checkout; those to
+    the base's files go into the commit called name."""
+    series = commits()
+    chosen = [c for c in series if c.name == name]
+    if not chosen:
+        raise Failed(f"COMMIT={name or ''} names no commit; there are: {', '.join(c.name for c in series)}")
+    chosen = chosen[0]
+    brought = {p for c in series for p in c.files}
+    old = laid()
+    moves, patched = [], []
+
+    with tempfile.TemporaryDirectory() as tmp:
+        folder = pathlib.Path(tmp)
+        ids = make_commits(folder, series)
+        for p in sorted(tree_differences() | set(old)):
+            now = digest(TREE / p)
+            if now == digest(folder / p if (folder / p).is_file() else BASE / p):
+                continue
+            if now is None:
+                raise Failed(f"{p} was removed from the kernel tree; remove it from the checkout "
+                             "and from the series by hand")
+            if p in old and digest(folder / p) != old[p]:
+                raise Failed(f"{p} was changed both in the kernel tree and in the checkout since the "
+                             "last `make lay`; bring the two together by hand")
+            if (BASE / p).is_file():
+                patched.append(p)
+            elif p in brought or p.split("/")[0] in FOLDERS:
+                moves.append(p)
+            else:
+                raise Failed(f"{p} is new in the kernel tree but under none of {' '.join(FOLDERS)}")
+
+        patches = with_edits(folder, series, ids, chosen, patched) if patched else {}
+
+    for p in moves:
+        copy(TREE / p, SRC / p)
+        say(f"saved {p}")
+        if p not in brought:
+            listed = chosen.files + [p]
+            (chosen.folder / "files").write_text("".join(f"{f}\n" for f in sorted(listed)))
+            say(f"added {p} to series/{chosen.name}/files")
+    for c, patch in patches.items():
+        c.patch.write_bytes(patch)
+        say(f"wrote series/{c.name}/edits.patch")
+    for p in moves + patched:
+        old[p] = digest(TREE / p)
+    MANIFEST.write_text(json.dumps(old, indent=1, sort_keys=True))
+    if not moves and not patched:
+        say("nothing to save: the kernel tree is as it was laid")
+
+
+def edits(folder, before, after, but):
+    """The difference of two git commits as an edits.patch, without the files in but."""
+    text = git("diff", "--no-color", "--no-renames", before, after, "--", ".",
+               *(f":(exclude){p}" for p in but), cwd=folder).decode()
+    return re.sub(r"^index [0-9a-f]+\.\.[0-9a-f]+.*\n", "", text, flags=re.M).encode()
+
+
+def with_edits(folder, series, ids, chosen, paths):
+    """New edits.patch files that give paths their form in the tree, as a part
+    of the commit chosen; commits after it are carried over the change."""
+    first = series.index(chosen)
+    patches = {}
+    with tempfile.TemporaryDirectory() as tmp:
+        work = pathlib.Path(tmp)
+        git("clone", "-q", folder, work, cwd=folder)
+        git("checkout", "-q", f"{ids[first]}~", cwd=work)
+        for p in paths:
+            copy(BASE / p, work / p)
+            before_it = git("show", f"{ids[first]}~:{p}", cwd=folder, check=False)
+            if before_it.returncode == 0:
+                (work / p).write_bytes(before_it.stdout)
+        before = commit(work, "before", "before", "before@localhost")
+        for c, id in zip(series[first:], ids[first:]):
+            for p in c.edited + c.files:
+                (work / p).parent.mkdir(parents=True, exist_ok=True)
+                (work / p).write_bytes(git("show", f"{id}:{p}", cwd=folder))
+            for p in paths:
+                merge(folder, work, id, ids[-1], p, c)
+            after = commit(work, c.name, c.author, c.address)
+            patch = edits(work, before, after, c.files)
+            if patch != edits(folder, f"{id}~", id, c.files):
+                patches[c] = patch
+            before = after
+    return patches
+
+
+def merge(folder, work, id, last, path, c):
+    """Puts what the tree changed in path, against the series' last form, into
+    its form after the commit id."""
+    def form(of):
+        found = git("show", f"{of}:{path}", cwd=folder, check=False)
+        return found.stdout if found.returncode == 0 else (BASE / path).read_bytes()
+
+    with tempfile.TemporaryDirectory() as tmp:
+        final = pathlib.Path(tmp) / "final"
+        final.write_bytes(form(last))
+        (work / path).write_bytes(form(id))
+        done = git("merge-file", work / path, final, TREE / path, cwd=work, check=False)
+        if done.returncode:
+            raise Failed(f"the edits of {path} change lines that a commit after {c.name} brings; "
+                         "name that one as COMMIT")
+
+
+def export(quiet=False):
+    """Writes the series as mails for `git am`."""
+    unpack_base()
+    series = commits()
+    cover = SERIES / "cover"
+    if not cover.exists():
+        raise Failed("series/ has no file `cover`: subject, blank line, body of the cover letter")
+    subject, _, body = cover.read_text().partition("\n")
+    target = OUT / "series"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    with tempfile.TemporaryDirectory() as tmp:
+        folder = pathlib.Path(tmp)
+        make_commits(folder, series)
+        who = {"GIT_COMMITTER_NAME": series[-1].author, "GIT_COMMITTER_EMAIL": series[-1].address}
+        git("format-patch", "-q", "--cover-letter", "--no-signature", "--no-renames", "-o", target,
+            f"HEAD~{len(series)}", cwd=folder, env=who)
+        last = git("rev-parse", "HEAD^{tree}", cwd=folder).decode().strip()
+    letter = target / "0000-cover-letter.patch"
+    letter.write_text(letter.read_text().replace("*** SUBJECT HERE ***", subject)
+                      .replace("*** BLURB HERE ***", body.strip()))
+    if not quiet:
+        say(f"wrote {len(series)} patches and the cover letter to {shown(target)}")
+    return sorted(target.glob("*.patch")), last
+
+
+def check():
+    """Applies the exported patches to a pristine base with git am, and
+    compares the outcome with the series and with the laid tree."""
+    patches, last = export(quiet=True)
+    series = commits()
+    with tempfile.TemporaryDirectory() as tmp:
+        folder = pathlib.Path(tmp)
+        scratch(folder, series)
+        who = {"GIT_COMMITTER_NAME": "check", "GIT_COMMITTER_EMAIL": "check@localhost"}
+        git("am", "-q", *patches[1:], cwd=folder, env=who)
+        if git("rev-parse", "HEAD^{tree}", cwd=folder).decode().strip() != last:
+            raise Failed("git am of the exported patches gives other files than the series")
+        for p in {p for c in series for p in c.files + c.edited}:
+            if digest(folder / p) != digest(TREE / p):
+                raise Failed(f"{p} in the kernel tree is not what the series gives: run `make lay`")
+    say(f"{len(patches) - 1} patches apply with git am and give the laid tree")
+
+
+def run():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    sub = parser.add_subparsers(dest="do", required=True)
+    p = sub.add_parser("lay", help="bring the kernel tree in the cache to the end of the series")
+    p.add_argument("--force", action="store_true", default=bool(os.environ.get("FORCE")),
+                   help="overwrite edits in the tree that were not saved (or FORCE=1)")
+    p = sub.add_parser("save", help="bring edits made in the kernel tree back into the checkout")
+    p.add_argument("commit", nargs="?", default=os.environ.get("COMMIT"),
+                   help="the commit that edits of the base's files belong to (or COMMIT=)")
+    sub.add_parser("export", help="write the series for `git am` to out/series")
+    sub.add_parser("check", help="apply the exported series to a pristine base and compare")
+    args = parser.parse_args()
+    with lock():
+        if args.do == "lay":
+            lay(args.force)
+        elif args.do == "save":
+            save(args.commit)
+        elif args.do == "export":
+            export()
+        else:
+            check()
+    return 0
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,971 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What goes wrong when /proc/PID/maps is opened or read has to go wrong in the
+ * same way whether the C or the Rust code serves it, and has to leave nothing
+ * behind: each situation is made a thousand times, and after that the kernel
+ * may not hold on to the tasks, address spaces and buffers of those runs.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include "proc-maps.h"
+
+#define TIMES		1000
+#define TIMEOUT		600	/* seconds for each test */
+#define LEAK		400	/* KiB: a thousand mm_structs are more */
+
+/* A situation that was made once: how, by which code, and what happened */
+struct run {
+	enum maps_impl impl;
+	int arg;
+	struct text log;
+};
+
+typedef void (*situation_t)(struct run *run);
+
+static ssize_t note(struct run *run, const char *what, ssize_t ret)
+{
+	const char *how = ret < 0 ? strerrorname_np(errno) :
+			  ret ? "something" : "nothing";
+
+	text_append(&run->log, what, strlen(what));
+	text_append(&run->log, " gave ", 6);
+	text_append(&run->log, how, strlen(how));
+	text_append(&run->log, "\n", 1);
+	return ret;
+}
+
+static ssize_t note_read(struct run *run, const char *what, int fd)
+{
+	char buf[300];
+
+	return note(run, what, read(fd, buf, sizeof(buf)));
+}
+
+/* KiB that the kernel holds for tasks, address spaces, files and buffers */
+static long kernel_memory(void)
+{
+	static const char *const counts[] = {
+		"SUnreclaim:", "KernelStack:", "PageTables:", "Percpu:",
+	};
+	char buf[4096], *at;
+	long sum = 0;
+	ssize_t n;
+	int fd;
+
+	/* what is freed after a grace period is free now, or soon */
+	for (int i = 0; i < 3; i++) {
+		syscall(SYS_membarrier, 1 /* MEMBARRIER_CMD_GLOBAL */, 0, 0);
+		usleep(50000);
+	}
+	fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+	n = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	if (n <= 0)
+		maps_die("/proc/meminfo");
+	buf[n] = '\0';
+	for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
+		at = strstr(buf, counts[i]);
+		if (at)
+			sum += atol(at + strlen(counts[i]));
+	}
+	return sum;
+}
+
+/*
+ * Make the situation many times, one in ten with C too. It always goes as it
+ * went the first time with C; @expect says what has to have happened there.
+ */
+static void repeat(struct __test_metadata *_metadata, situation_t situation,
+		   int arg, int times, const char *const *expect)
+{
+	struct text first = {};
+	struct run run = { .arg = arg };
+	long before = 0, after;
+
+	for (int i = 0; i < times; i++) {
+		/* caches are warm by then */
+		if (i == times / 10)
+			before = kernel_memory();
+		for (run.impl = MAPS_C; run.impl <= MAPS_RUST; run.impl++) {
+			if (run.impl == MAPS_C && i % 10)
+				continue;
+			run.log.len = 0;
+			situation(&run);
+			if (!first.len)
+				text_append(&first, run.log.data, run.log.len);
+			ASSERT_TRUE(text_same("C", &first,
+					      maps_impl_name[run.impl], &run.log))
+				TH_LOG("case %d, time %d", arg, i);
+		}
+	}
+	after = kernel_memory();
+	EXPECT_GT(LEAK, after - before)
+		TH_LOG("case %d: the kernel keeps %ld KiB", arg, after - before);
+	for (; *expect; expect++)
+		EXPECT_TRUE(text_has(&first, *expect))
+			TH_LOG("case %d: no \"%s\" in:\n%.*s", arg, *expect,
+			       (int)first.len, first.data);
+	text_free(&first);
+	text_free(&run.log);
+}
+
+FIXTURE(maps_errors)
+{
+	struct target target;
+};
+
+FIXTURE_SETUP(maps_errors)
+{
+	const char *cannot = maps_cannot_test();
+	int err;
+
+	if (cannot)
+		SKIP(return, "%s", cannot);
+	err = private_tmp();
+	if (err)
+		SKIP(return, "private /tmp: %s", strerror(err));
+}
+
+FIXTURE_TEARDOWN(maps_errors)
+{
+	target_stop(&self->target);
+}
+
+static pid_t victim;
+
+static int open_victim(enum maps_impl impl)
+{
+	return maps_open(victim, impl);
+}
+
+static void be_forbidden(struct run *run)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/maps", victim, victim);
+	fd = maps_open_at(AT_FDCWD, path, O_RDONLY, run->impl);
+	note(run, "open of a task's", fd);
+	fd = open_victim(run->impl);
+	note(run, "open", fd);
+	/* no descriptor was taken: the lowest free one is what it was */
+	fd = dup(0);
+	note(run, "descriptor", fd == run->arg ? 0 : 1);
+	close(fd);
+}
+
+TEST_F_TIMEOUT(maps_errors, no_permission, TIMEOUT)
+{
+	static const char *const expect[] = {
+		"open of a task's gave EACCES\n", "open gave EACCES\n",
+		"descriptor gave nothing\n", NULL,
+	};
+	int lowest;
+
+	ASSERT_EQ(0, target_start(&self->target, NULL, NULL, NULL));
+	victim = self->target.pid;
+	ASSERT_EQ(0, setgid(1));
+	ASSERT_EQ(0, setuid(1));
+	lowest = dup(0);
+	close(lowest);
+	repeat(_metadata, be_forbidden, lowest, 10 * TIMES, expect);
+}
+
+static void open_oddly(struct run *run)
+{
+	static const int flags[] = {
+		O_RDWR, O_WRONLY, O_RDWR | O_TRUNC, O_RDWR | O_APPEND,
+		O_RDONLY | O_DIRECT, O_RDONLY | O_DIRECTORY,
+		O_RDONLY | O_NOFOLLOW, O_RDONLY | O_NONBLOCK, O_PATH,
+		O_RDWR | O_CREAT, O_RDWR | O_CREAT | O_EXCL, O_TMPFILE | O_RDWR,
+	};
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", victim);
+	for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
+		int fd = maps_open_at(AT_FDCWD, path, flags[i], run->impl);
+
+		snprintf(path, sizeof(path), "flags %#o: open", flags[i]);
+		if (note(run, path, fd < 0 ? fd : 0) >= 0) {
+			note_read(run, "read", fd);
+			note(run, "write", write(fd, "x", 1));
+			note(run, "pwrite", pwrite(fd, "x", 1, 100));
+			note(run, "lseek", lseek(fd, 20, SEEK_SET));
+			note_read(run, "read", fd);
+			close(fd);
+		}
+		snprintf(path, sizeof(path), "/proc/%d/maps", victim);
+	}
+}
+
+TEST_F_TIMEOUT(maps_errors, odd_flags, TIMEOUT)
+{
+	static const char *const expect[] = {
+		"open gave nothing\nread gave something\nwrite gave EINVAL\n",
+		"open gave nothing\nread gave EBADF\n", "open gave EEXIST\n",
+		NULL,
+	};
+
+	ASSERT_EQ(0, target_start(&self->target, NULL, NULL, NULL));
+	victim = self->target.pid;
+	repeat(_metadata, open_oddly, 0, TIMES, expect);
+}
+
+/* Descriptors of a process, read as far as the end, into a line, not at all */
+enum depth {
+	UNREAD,
+	INTO_LINE,
+	TO_LINE_END,
+	TO_END,
+	DEPTHS,
+};
+
+static void open_depths(struct run *run, int *fds)
+{
+	static const char *const names[] = {
+		"read nothing", "read into a line", "read a line", "read all",
+	};
+	char buf[4096], *nl;
+	ssize_t n;
+
+	for (int i = 0; i < DEPTHS; i++) {
+		fds[i] = open_victim(run->impl);
+		if (note(run, "open", fds[i] < 0 ? fds[i] : 0))
+			continue;
+		n = 0;
+		if (i == INTO_LINE)
+			n = read(fds[i], buf, 100);
+		if (i == TO_LINE_END) {
+			n = pread(fds[i], buf, sizeof(buf), 0);
+			nl = n > 0 ? memchr(buf, '\n', n) : NULL;
+			n = nl ? read(fds[i], buf, nl + 1 - buf) : n;
+		}
+		if (i == TO_END) {
+			while ((n = read(fds[i], buf, sizeof(buf))) > 0)
+				;
+		}
+		note(run, names[i], n);
+	}
+}
+
+static void read_on(struct run *run, int *fds)
+{
+	struct procmap_query query = {
+		.size = sizeof(query),
+		.query_flags = PROCMAP_QUERY_COVERING_OR_NEXT_VMA,
+	};
+
+	for (int i = 0; i < DEPTHS; i++) {
+		note_read(run, "then read", fds[i]);
+		note_read(run, "then read again", fds[i]);
+		note(run, "lseek to it", lseek(fds[i], 0, SEEK_CUR));
+		note(run, "lseek", lseek(fds[i], 50, SEEK_SET));
+		note_read(run, "then read there", fds[i]);
+		note(run, "lseek back", lseek(fds[i], 0, SEEK_SET));
+		note_read(run, "then read from the start", fds[i]);
+		note(run, "query", ioctl(fds[i], PROCMAP_QUERY, &query));
+		close(fds[i]);
+	}
+	fds[0] = open_victim(run->impl);
+	note(run, "then open", fds[0]);
+	if (fds[0] >= 0)
+		note_read(run, "then read", fds[0]);
+	close(fds[0]);
+}
+
+static int map_some_of_tmp(const void *arg)
+{
+	int fd = open("/tmp", O_TMPFILE | O_RDWR, 0600);
+
+	if (fd < 0 || ftruncate(fd, 16 * PAGE) ||
+	    mmap(NULL, 16 * PAGE, PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_POPULATE, fd, 0) == MAP_FAILED)
+		return errno;
+	close(fd);
+	return 0;
+}
+
+static long free_blocks(void)
+{
+	struct statfs fs;
+
+	return statfs("/tmp", &fs) ? -1 : fs.f_bfree;
+}
+
+/* Zombie or gone: descriptors that are open keep nothing of its memory. */
+static void lose_process(struct run *run)
+{
+	long blocks = free_blocks();
+	struct target target;
+	int fds[DEPTHS];
+
+	if (target_start(&target, map_some_of_tmp, NULL, NULL))
+		maps_die("target");
+	victim = target.pid;
+	open_depths(run, fds);
+	note(run, "memory before", free_blocks() - blocks + 16);
+	if (run->arg)
+		target_stop(&target);
+	else
+		target_kill(&target);
+	note(run, "memory after", free_blocks() - blocks);
+	read_on(run, fds);
+	target_stop(&target);
+}
+
+TEST_F_TIMEOUT(maps_errors, zombie, TIMEOUT)
+{
+	static const char *const expect[] = {
+		"memory before gave nothing\n", "memory after gave nothing\n",
+		"then open gave something\nthen read gave nothing\n",
+		"query gave ESRCH\n", NULL,
+	};
+
+	repeat(_metadata, lose_process, 0, TIMES, expect);
+}
+
+TEST_F_TIMEOUT(maps_errors, exited, TIMEOUT)
+{
+	static const char *const expect[] = {
+		"memory before gave nothing\n", "memory after gave nothing\n",
+		"then read gave ESRCH\n", "then open gave ENOENT\n",
+		"lseek gave ESRCH\n", NULL,
+	};
+
+	repeat(_metadata, lose_process, 1, TIMES, expect);
+}
+
+static void read_kthread(struct run *run)
+{
+	int fds[DEPTHS];
+
+	open_depths(run, fds);
+	read_on(run, fds);
+}
+
+TEST_F_TIMEOUT(maps_errors, kernel_thread, TIMEOUT)
+{
+	static const char *const expect[] = {
+		"then read gave nothing\n", "query gave ESRCH\n",
+		"then open gave something\n", NULL,
+	};
+	struct text status = {};
+	int fd = open("/proc/2/status", O_RDONLY);
+
+	if (fd < 0 || text_read(&status, fd) || !text_has(&status, "Kthread:\t1"))
+		SKIP(return, "process 2 is no kernel thread here");
+	victim = 2;
+	repeat(_metadata, read_kthread, 0, TIMES, expect);
+}
+
+/* This program, run again to be another one */
+static int again(const char *what, const char *arg)
+{
+	execl("/proc/self/exe", "proc-maps-errors", what, arg, NULL);
+	return errno;
+}
+
+static int exec_in_target(int cmd)
+{
+	return again("--pause", NULL);
+}
+
+static int share_memory(void *arg)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* so that only the one that executes holds the target's pipes */
+	close_range(3, ~0U, 0);
+	while (1)
+		pause();
+	return 0;
+}
+
+/* With a second process on its address space, which so outlives the exec */
+static int build_shared_memory(const void *arg)
+{
+	static char stack[16384];
+
+	return clone(share_memory, stack + sizeof(stack), CLONE_VM, NULL) < 0 ?
+	       errno : 0;
+}
+
+static void note_text(struct run *run, const char *what, const struct text *a,
+		      const struct text *b)
+{
+	note(run, what, a->len != b->len || memcmp(a->data, b->data, a->len));
+}
+
+static void lose_to_exec(struct run *run)
+{
+	struct text before = {}, after = {};
+	struct target target;
+	int fds[DEPTHS], fd, cmd = 0;
+
+	if (target_start(&target, run->arg ? build_shared_memory : NULL,
+			 exec_in_target, NULL))
+		maps_die("target");
+	victim = target.pid;
+	open_depths(run, fds);
+	fd = open_victim(run->impl);
+	if (text_read(&before, fd))
+		maps_die("read");
+	/* it has executed the other program when its descriptors are closed */
+	if (write(target.to, &cmd, sizeof(cmd)) != sizeof(cmd) ||
+	    read(target.from, &cmd, sizeof(cmd)))
+		maps_die("exec");
+	note(run, "lseek before reading it all", lseek(fd, 0, SEEK_SET));
+	note(run, "reading it all", text_read(&after, fd));
+	note_text(run, "changes", &before, &after);
+	note(run, "size", after.len);
+	close(fd);
+	read_on(run, fds);
+	target_stop(&target);
+	text_free(&before);
+	text_free(&after);
+}
+
+TEST_F_TIMEOUT(maps_errors, exec, TIMEOUT)
+{
+	static const char *const expect[] = {
+		"changes gave something\nsize gave nothing\n",
+		"then read gave nothing\n", "query gave ESRCH\n",
+		"then open gave something\nthen read gave something\n", NULL,
+	};
+
+	repeat(_metadata, lose_to_exec, 0, TIMES, expect);
+}
+
+TEST_F_TIMEOUT(maps_errors, exec_shared_memory, TIMEOUT)
+{
+	static const char *const expect[] = {
+		"changes gave nothing\nsize gave something\n",
+		"then read gave something\n", "query gave nothing\n", NULL,
+	};
+
+	repeat(_metadata, lose_to_exec, 1, TIMES, expect);
+}
+
+/* A process reads of itself, executes another program and reads on. */
+static void exec_own(struct run *run)
+{
+	char buf[4096], number[16];
+	int out[2], fd;
+	ssize_t n;
+	pid_t pid;
+
+	if (pipe(out))
+		maps_die("pipe");
+	pid = fork();
+	if (!pid) {
+		fd = maps_open_at(AT_FDCWD, "/proc/self/maps", O_RDONLY, run->impl);
+		if (fd < 0 || fcntl(fd, F_SETFD, 0) ||
+		    read(fd, buf, run->arg) != run->arg || dup2(out[1], 1) != 1)
+			_exit(1);
+		close(out[0]);
+		snprintf(number, sizeof(number), "%d", fd);
+		_exit(again("--read-on", number));
+	}
+	close(out[1]);
+	while ((n = read(out[0], buf, sizeof(buf))) > 0)
+		text_append(&run->log, buf, n);
+	close(out[0]);
+	waitpid(pid, NULL, 0);
+}
+
+static int read_on_after_exec(int fd)
+{
+	struct run run = {};
+
+	note_read(&run, "read", fd);
+	note_read(&run, "read again", fd);
+	note(&run, "lseek", lseek(fd, 0, SEEK_SET));
+	note_read(&run, "read from the start", fd);
+	return write(1, run.log.data, run.log.len) < 0;
+}
+
+TEST_F_TIMEOUT(maps_errors, own_exec, TIMEOUT)
+{
+	static const char *const unread[] = {
+		"read gave nothing\nread again gave nothing\n", NULL,
+	};
+	static const char *const into_line[] = {
+		"read gave something\nread again gave nothing\n",
+		"read from the start gave nothing\n", NULL,
+	};
+
+	repeat(_metadata, exec_own, 0, TIMES / 2, unread);
+	repeat(_metadata, exec_own, 100, TIMES / 2, into_line);
+}
+
+static void open_and_close(struct run *run)
+{
+	char buf[200];
+	int fd = open_victim(run->impl);
+
+	note(run, "open", fd < 0 ? fd : 0);
+	for (int i = 0; i < run->arg; i++)
+		note(run, "read", read(fd, buf, sizeof(buf)));
+	close(fd);
+}
+
+TEST_F_TIMEOUT(maps_errors, close_half_read, TIMEOUT)
+{
+	static const char *const expect[] = { "open gave nothing\n", NULL };
+
+	ASSERT_EQ(0, target_start(&self->target, NULL, NULL, NULL));
+	victim = self->target.pid;
+	for (int reads = 0; reads < 3; reads++)
+		repeat(_metadata, open_and_close, reads, 10 * TIMES, expect);
+}
+
+/* Allocations fail. */
+#define FAILSLAB	"/sys/kernel/debug/failslab/"
+
+static const struct {
+	const char *file, *value;
+} failslab[] = {
+	{ FAILSLAB "ignore-gfp-wait", "N" },
+	{ FAILSLAB "cache-filter", "N" },
+	{ FAILSLAB "verbose", "0" },
+	{ FAILSLAB "interval", "1" },
+	{ FAILSLAB "times", "-1" },
+	{ FAILSLAB "space", "0" },
+	{ FAILSLAB "task-filter", "Y" },
+	{ FAILSLAB "probability", "100" },
+};
+
+static int write_file(const char *file, const char *value)
+{
+	int fd = open(file, O_WRONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : write(fd, value, strlen(value));
+	int err = n < 0 ? errno : 0;
+
+	close(fd);
+	return err;
+}
+
+FIXTURE(maps_no_memory)
+{
+	struct target target;
+	struct text whole;
+	char saved[ARRAY_SIZE(failslab)][32];
+	int fail_nth;
+	int fail_all;
+};
+
+static int build_deep(const void *arg)
+{
+	return map_many(100) ?: map_deep_file(8);
+}
+
+FIXTURE_SETUP(maps_no_memory)
+{
+	const char *cannot = maps_cannot_test();
+	int fd, err;
+
+	if (cannot)
+		SKIP(return, "%s", cannot);
+	err = private_tmp();
+	if (err)
+		SKIP(return, "private /tmp: %s", strerror(err));
+	self->fail_nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	self->fail_all = open("/proc/thread-self/make-it-fail", O_RDWR | O_CLOEXEC);
+	if (self->fail_nth < 0 || self->fail_all < 0)
+		SKIP(return, "no fault injection in this kernel");
+
+	for (size_t i = 0; i < ARRAY_SIZE(failslab); i++) {
+		ssize_t n;
+
+		fd = open(failslab[i].file, O_RDONLY);
+		n = fd < 0 ? -1 : read(fd, self->saved[i], sizeof(self->saved[i]) - 1);
+		if (n <= 0)
+			SKIP(return, "%s: %s", failslab[i].file, strerror(errno));
+		close(fd);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(failslab); i++)
+		ASSERT_EQ(0, write_file(failslab[i].file, failslab[i].value));
+
+	ASSERT_EQ(0, target_start(&self->target, build_deep, NULL, NULL));
+	fd = maps_open(self->target.pid, MAPS_C);
+	ASSERT_EQ(0, text_read(&self->whole, fd));
+	close(fd);
+	ASSERT_LT(2 * PAGE, self->whole.len);
+}
+
+FIXTURE_TEARDOWN(maps_no_memory)
+{
+	for (size_t i = ARRAY_SIZE(failslab); i-- > 0;) {
+		if (self->saved[i][0])
+			write_file(failslab[i].file, self->saved[i]);
+	}
+	target_stop(&self->target);
+	text_free(&self->whole);
+}
+
+static void fail_nth(int fd, int n)
+{
+	char number[16];
+	int len = snprintf(number, sizeof(number), "%d", n);
+
+	if (pwrite(fd, number, len, 0) != len)
+		maps_die("fail-nth");
+}
+
+/* No more failures from here; was there one? */
+static bool did_fail(int fd)
+{
+	char number[16] = {};
+
+	if (pread(fd, number, sizeof(number) - 1, 0) <= 0)
+		maps_die("fail-nth");
+	fail_nth(fd, 0);
+	return atoi(number) == 0;
+}
+
+/* open(2), with each of its allocations failing in turn */
+TEST_F_TIMEOUT(maps_no_memory, open, TIMEOUT)
+{
+	for (int impl = MAPS_C; impl <= MAPS_RUST; impl++) {
+		char path[64], old = maps_switch_set(impl == MAPS_RUST ? 'Y' : 'N');
+		long before = 0, after;
+		int lowest = dup(0), failures = 0;
+
+		close(lowest);
+		snprintf(path, sizeof(path), "/proc/%d/maps", self->target.pid);
+		for (int i = 0; i < TIMES; i++) {
+			if (i == TIMES / 10)
+				before = kernel_memory();
+			for (int n = 1;; n++) {
+				bool failed;
+				int fd, err;
+
+				ASSERT_GT(100, n);
+				fail_nth(self->fail_nth, n);
+				fd = open(path, O_RDONLY | O_CLOEXEC);
+				err = errno;
+				failed = did_fail(self->fail_nth);
+				if (fd >= 0) {
+					ASSERT_EQ(lowest, fd);
+					close(fd);
+					if (!failed)
+						break;
+					continue;
+				}
+				ASSERT_TRUE(failed);
+				ASSERT_EQ(ENOMEM, err);
+				failures++;
+			}
+		}
+		after = kernel_memory();
+		maps_switch_set(old);
+		/* the file, the seq_file and its private data at least */
+		EXPECT_LE(3 * TIMES, failures)
+			TH_LOG("%s: %d failures", maps_impl_name[impl], failures);
+		EXPECT_GT(LEAK, after - before)
+			TH_LOG("%s keeps %ld KiB", maps_impl_name[impl], after - before);
+	}
+}
+
+/* read(2) with each of its allocations failing in turn, then without failure */
+TEST_F_TIMEOUT(maps_no_memory, read, TIMEOUT)
+{
+	static char buf[1 << 17];
+
+	for (int impl = MAPS_C; impl <= MAPS_RUST; impl++) {
+		struct text got = {};
+		int failures = 0;
+
+		for (int n = 1;; n++) {
+			int fd = maps_open(self->target.pid, impl);
+			bool failed = false;
+			ssize_t len;
+
+			ASSERT_LE(0, fd);
+			ASSERT_GT(100, n);
+			got.len = 0;
+			fail_nth(self->fail_nth, n);
+			while ((len = read(fd, buf, sizeof(buf))) > 0)
+				text_append(&got, buf, len);
+			if (len)
+				ASSERT_EQ(ENOMEM, errno);
+			failed = did_fail(self->fail_nth);
+			failures += !!len;
+			ASSERT_EQ(0, text_read(&got, fd));
+			close(fd);
+			ASSERT_TRUE(text_same("whole file", &self->whole,
+					      maps_impl_name[impl], &got))
+				TH_LOG("allocation %d failed", n);
+			if (!failed)
+				break;
+		}
+		/* the first buffer has no second way to be had */
+		EXPECT_LT(0, failures);
+		text_free(&got);
+	}
+}
+
+/* No memory for the bigger buffer that a long line needs: nothing is lost. */
+TEST_F_TIMEOUT(maps_no_memory, grow, TIMEOUT)
+{
+	static char buf[1 << 17];
+
+	for (int impl = MAPS_C; impl <= MAPS_RUST; impl++) {
+		struct text got = {};
+
+		/* the kernel logs each of these failures: only a few of them */
+		for (int i = 0; i < 3; i++) {
+			int fd = maps_open(self->target.pid, impl);
+			ssize_t len;
+			int err;
+
+			got.len = 0;
+			ASSERT_EQ(10, read(fd, buf, 10));
+			text_append(&got, buf, 10);
+			ASSERT_EQ(1, pwrite(self->fail_all, "1", 1, 0));
+			while ((len = read(fd, buf, sizeof(buf))) > 0)
+				text_append(&got, buf, len);
+			err = errno;
+			ASSERT_EQ(1, pwrite(self->fail_all, "0", 1, 0));
+			ASSERT_EQ(-1, len);
+			ASSERT_EQ(ENOMEM, err);
+			ASSERT_LT(10, got.len);
+			ASSERT_LT(got.len, self->whole.len);
+			ASSERT_EQ(0, text_read(&got, fd));
+			close(fd);
+			ASSERT_TRUE(text_same("whole file", &self->whole,
+					      maps_impl_name[impl], &got));
+		}
+		text_free(&got);
+	}
+}
+
+/*
+ * A fork of a large process holds its mmap_lock for writing, and locks its
+ * mappings, for as long as the copying takes: a reader waits meanwhile.
+ */
+#define LARGE	60000
+#define TRIES	50
+
+struct scene {
+	int forking;		/* by the target */
+	int stop;		/* to the reader */
+	int signals;		/* from here on by the reader */
+	int passes;
+	int wrong;
+};
+
+static struct scene *scene;
+
+static int get(const int *flag)
+{
+	return __atomic_load_n(flag, __ATOMIC_SEQ_CST);
+}
+
+static void set(int *flag, int value)
+{
+	__atomic_store_n(flag, value, __ATOMIC_SEQ_CST);
+}
+
+static int build_large(const void *arg)
+{
+	return map_many(LARGE);
+}
+
+static int fork_slowly(int cmd)
+{
+	pid_t pid;
+
+	set(&scene->forking, 1);
+	pid = fork();
+	if (!pid)
+		_exit(0);
+	set(&scene->forking, 0);
+	return pid < 0 ? errno : waitpid(pid, NULL, 0) != pid;
+}
+
+FIXTURE(maps_signal)
+{
+	struct target target;
+	struct text whole;
+};
+
+FIXTURE_VARIANT(maps_signal)
+{
+	enum maps_impl impl;
+};
+
+FIXTURE_VARIANT_ADD(maps_signal, c) {
+	.impl = MAPS_C,
+};
+
+FIXTURE_VARIANT_ADD(maps_signal, rust) {
+	.impl = MAPS_RUST,
+};
+
+FIXTURE_SETUP(maps_signal)
+{
+	const char *cannot = maps_cannot_test();
+	int fd;
+
+	if (cannot)
+		SKIP(return, "%s", cannot);
+	scene = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, scene);
+	ASSERT_EQ(0, target_start(&self->target, build_large, fork_slowly, NULL));
+	fd = maps_open(self->target.pid, variant->impl);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, text_read(&self->whole, fd));
+	ASSERT_LT(LARGE, text_lines(&self->whole));
+	close(fd);
+}
+
+FIXTURE_TEARDOWN(maps_signal)
+{
+	target_stop(&self->target);
+	text_free(&self->whole);
+}
+
+static void count_signal(int sig)
+{
+	scene->signals++;
+}
+
+/* Reads all of it, over and over; does not end by itself but when told so */
+static pid_t start_reader(pid_t target, enum maps_impl impl, const struct text *whole)
+{
+	int fd = maps_open(target, impl);
+	pid_t parent = getpid(), pid = fork();
+
+	if (pid) {
+		close(fd);
+		return pid;
+	}
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	sigaction(SIGUSR1, &(struct sigaction){ .sa_handler = count_signal }, NULL);
+	while (!get(&scene->stop)) {
+		struct text got = {};
+
+		if (lseek(fd, 0, SEEK_SET) || text_read(&got, fd) ||
+		    !text_same("before", whole, "now", &got))
+			set(&scene->wrong, 1);
+		set(&scene->passes, get(&scene->passes) + 1);
+		text_free(&got);
+	}
+	_exit(0);
+}
+
+static char process_state(pid_t pid)
+{
+	char buf[512] = {}, *at;
+	int fd;
+
+	snprintf(buf, sizeof(buf), "/proc/%d/stat", pid);
+	fd = open(buf, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || read(fd, buf, sizeof(buf) - 1) <= 0)
+		maps_die(buf);
+	close(fd);
+	at = strrchr(buf, ')');
+	return at ? at[2] : '?';
+}
+
+/*
+ * Have the target fork, and wait until the reader waits for it: true when it
+ * was seen asleep in the kernel while the fork was going on.
+ */
+static bool reader_waits(const struct target *target, pid_t reader)
+{
+	int cmd = 0, passes = get(&scene->passes);
+
+	while (get(&scene->passes) == passes)
+		usleep(100);
+	if (write(target->to, &cmd, sizeof(cmd)) != sizeof(cmd))
+		maps_die("target");
+	while (!get(&scene->forking)) {
+		/* all of it may have happened while this one did not run */
+		if (process_state(target->pid) == 'S')
+			return false;
+	}
+	while (get(&scene->forking)) {
+		if (process_state(reader) == 'D' && get(&scene->forking))
+			return true;
+	}
+	return false;
+}
+
+TEST_F_TIMEOUT(maps_signal, fatal, TIMEOUT)
+{
+	bool killed = false;
+	int tries, fd;
+	struct text after = {};
+
+	for (tries = 0; tries < TRIES && !killed; tries++) {
+		pid_t reader = start_reader(self->target.pid, variant->impl,
+					    &self->whole);
+		bool waits = reader_waits(&self->target, reader);
+
+		ASSERT_EQ(0, kill(reader, SIGKILL));
+		while (waits && get(&scene->forking) && !killed) {
+			if (waitpid(reader, NULL, WNOHANG) == reader)
+				killed = get(&scene->forking);
+		}
+		waitpid(reader, NULL, 0);
+		ASSERT_EQ(0, target_reply(&self->target));
+	}
+	EXPECT_TRUE(killed)
+		TH_LOG("a reader that waits for mmap_lock did not die before the lock was free");
+	TH_LOG("killed at try %d", tries);
+	EXPECT_EQ(0, get(&scene->wrong));
+
+	fd = maps_open(self->target.pid, variant->impl);
+	ASSERT_EQ(0, text_read(&after, fd));
+	close(fd);
+	EXPECT_TRUE(text_same("before", &self->whole, "after", &after));
+	text_free(&after);
+}
+
+/* A signal with a handler does not end a read, whatever it waits for. */
+TEST_F_TIMEOUT(maps_signal, handled, TIMEOUT)
+{
+	pid_t reader = start_reader(self->target.pid, variant->impl,
+					    &self->whole);
+	int hits = 0, status;
+
+	for (int tries = 0; tries < TRIES && hits < 5; tries++) {
+		int passes;
+
+		if (reader_waits(&self->target, reader)) {
+			ASSERT_EQ(0, kill(reader, SIGUSR1));
+			usleep(1000);
+			hits += get(&scene->forking);
+		}
+		ASSERT_EQ(0, target_reply(&self->target));
+		/* now without anything to wait for */
+		passes = get(&scene->passes);
+		while (get(&scene->passes) < passes + 2) {
+			ASSERT_EQ(0, kill(reader, SIGUSR1));
+			usleep(1000);
+		}
+	}
+	set(&scene->stop, 1);
+	ASSERT_EQ(reader, waitpid(reader, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(5, hits);
+	EXPECT_LT(10, get(&scene->signals));
+	EXPECT_EQ(0, get(&scene->wrong));
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 2 && !strcmp(argv[1], "--pause"))
+		return pause();
+	if (argc == 3 && !strcmp(argv[1], "--read-on"))
+		return read_on_after_exec(atoi(argv[2]));
+	return test_harness_run(argc, argv);
+}

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the proc-maps-* tests share: choosing the implementation that serves
+ * /proc/PID/maps, a process to look at, and plain reading and comparing.
+ */
+#ifndef PROC_MAPS_H
+#define PROC_MAPS_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+
+#define MAPS_SWITCH	"/sys/module/task_mmu/parameters/rust"
+
+#define PAGE		4096UL	/* the layouts are written for it */
+/*
+ * Where mappings at known addresses go: above the heap of a program that was
+ * linked to fixed addresses, which starts at a random place below 1 GiB.
+ */
+#define SPOT		0x50000000UL
+
+enum maps_impl {
+	MAPS_C,
+	MAPS_RUST,
+};
+
+static const char *const maps_impl_name[] = { "C", "Rust" };
+
+/*
+ * The switch, kept open so that a test which has given up its privileges or changed its
+ * root can still choose.
+ */
+static int maps_switch = -1;
+
+static inline void maps_die(const char *what)
+{
+	fprintf(stderr, "# %s: %s\n", what, strerror(errno));
+	abort();
+}
+
+/* Why the tests cannot run here, or NULL */
+static inline const char *maps_cannot_test(void)
+{
+	static char why[128];
+
+	if (sysconf(_SC_PAGESIZE) != PAGE)
+		return "pages are not 4 KiB";
+	if (maps_switch < 0)
+		maps_switch = open(MAPS_SWITCH, O_RDWR | O_CLOEXEC);
+	if (maps_switch >= 0)
+		return NULL;
+	snprintf(why, sizeof(why), "%s: %s", MAPS_SWITCH, strerror(errno));
+	return why;
+}
+
+static inline char maps_switch_set(char value)
+{
+	char old;
+
+	if (pread(maps_switch, &old, 1, 0) != 1 ||
+	    (old != value && pwrite(maps_switch, &value, 1, 0) != 1))
+		maps_die(MAPS_SWITCH);
+	return old;
+}
+
+/*
+ * open(2), served by @impl. The switch is put back at once, so that a test
+ * which dies does not leave it changed.
+ */
+static inline int maps_open_at(int dir, const char *path, int flags,
+			       enum maps_impl impl)
+{
+	char old = maps_switch_set(impl == MAPS_RUST ? 'Y' : 'N');
+	int fd = openat(dir, path, flags | O_CLOEXEC);
+	int err = errno;
+
+	maps_switch_set(old);
+	errno = err;
+	return fd;
+}
+
+static inline int maps_open(pid_t pid, enum maps_impl impl)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	return maps_open_at(AT_FDCWD, path, O_RDONLY, impl);
+}
+
+struct text {
+	char *data;
+	size_t len;
+	size_t cap;
+};
+
+static inline void text_append(struct text *t, const void *data, size_t len)
+{
+	if (t->len + len > t->cap) {
+		t->cap = 2 * (t->len + len);
+		t->data = realloc(t->data, t->cap);
+		if (!t->data)
+			maps_die("realloc");
+	}
+	memcpy(t->data + t->len, data, len);
+	t->len += len;
+}
+
+static inline void text_free(struct text *t)
+{
+	free(t->data);
+	memset(t, 0, sizeof(*t));
+}
+
+/* read(2) until the end: 0 or errno */
+static inline int text_read(struct text *t, int fd)
+{
+	static char buf[1 << 16];
+	ssize_t n;
+
+	while ((n = read(fd, buf, sizeof(buf))) > 0)
+		text_append(t, buf, n);
+	return n ? errno : 0;
+}
+
+static inline size_t text_lines(const struct text *t)
+{
+	size_t lines = 0;
+
+	for (size_t i = 0; i < t->len; i++)
+		lines += t->data[i] == '\n';
+	return lines;
+}
+
+static inline bool text_has(const struct text *t, const char *what)
+{
+	return memmem(t->data, t->len, what, strlen(what));
+}
+
+static inline void text_print_line(const char *who, const struct text *t,
+				   size_t at)
+{
+	size_t end = at;
+
+	while (at && t->data[at - 1] != '\n')
+		at--;
+	while (end < t->len && t->data[end] != '\n')
+		end++;
+	fprintf(stderr, "# %s, byte %zu of %zu: %.*s\n", who, at, t->len,
+		(int)(end - at), t->data + at);
+}
+
+/* Are both equal? Where not, say what differs first. */
+static inline bool text_same(const char *name_a, const struct text *a,
+			     const char *name_b, const struct text *b)
+{
+	size_t at = 0;
+
+	while (at < a->len && at < b->len && a->data[at] == b->data[at])
+		at++;
+	if (at == a->len && at == b->len)
+		return true;
+
+	text_print_line(name_a, a, at);
+	text_print_line(name_b, b, at);
+	return false;
+}
+
+/*
+ * A child process that builds an address space and then sleeps, but for what
+ * it is told to do: its mappings do not change unless the test wants it.
+ */
+struct target {
+	pid_t pid;
+	int to;
+	int from;
+};
+
+static inline int target_reply(struct target *t)
+{
+	int result;
+
+	if (read(t->from, &result, sizeof(result)) != sizeof(result)) {
+		fprintf(stderr, "# the target died\n");
+		abort();
+	}
+	return result;
+}
+
+/* Returns what @build returned; @serve is called for each target_do() */
+static inline int target_start(struct target *t, int (*build)(const void *arg),
+			       int (*serve)(int cmd), const void *arg)
+{
+	int to[2], from[2], cmd, result;
+	pid_t parent = getpid();
+
+	if (pipe2(to, O_CLOEXEC) || pipe2(from, O_CLOEXEC))
+		maps_die("pipe2");
+	t->pid = fork();
+	if (t->pid < 0)
+		maps_die("fork");
+	if (!t->pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent && getppid())
+			_exit(1);
+		close(to[1]);
+		close(from[0]);
+		result = build ? build(arg) : 0;
+		while (write(from[1], &result, sizeof(result)) > 0 &&
+		       read(to[0], &cmd, sizeof(cmd)) == sizeof(cmd))
+			result = serve(cmd);
+		_exit(0);
+	}
+	close(to[0]);
+	close(from[1]);
+	t->to = to[1];
+	t->from = from[0];
+	return target_reply(t);
+}
+
+static inline int target_do(struct target *t, int cmd)
+{
+	if (write(t->to, &cmd, sizeof(cmd)) != sizeof(cmd))
+		maps_die("write to target");
+	return target_reply(t);
+}
+
+/* Kill it, but leave the zombie */
+static inline void target_kill(struct target *t)
+{
+	siginfo_t info;
+
+	kill(t->pid, SIGKILL);
+	if (waitid(P_PID, t->pid, &info, WEXITED | WNOWAIT))
+		maps_die("waitid");
+}
+
+static inline void target_stop(struct target *t)
+{
+	if (t->pid <= 0)
+		return;
+	kill(t->pid, SIGKILL);
+	/* where that was not permitted, it exits because of this */
+	close(t->to);
+	close(t->from);
+	waitpid(t->pid, NULL, 0);
+	t->pid = 0;
+}
+
+/* Own mount namespace with an empty /tmp: nothing stays behind. 0 or errno */
+static inline int private_tmp(void)
+{
+	if (unshare(CLONE_NEWNS) ||
+	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("none", "/tmp", "tmpfs", 0, NULL))
+		return errno;
+	return 0;
+}
+
+/* What follows builds mappings in a target and returns 0 or an errno. */
+
+static inline int map_fd(int fd)
+{
+	return mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, fd, 0) == MAP_FAILED ?
+	       errno : 0;
+}
+
+static inline int map_new_file(const char *name)
+{
+	int fd = open(name, O_CREAT | O_EXCL | O_RDWR, 0600);
+	int err;
+
+	if (fd < 0)
+		return errno;
+	err = ftruncate(fd, PAGE) ? errno : map_fd(fd);
+	close(fd);
+	return err;
+}
+
+/* @count mappings of one page each from SPOT on */
+static inline int map_many(size_t count)
+{
+	if (mmap((void *)SPOT, count * PAGE, PROT_NONE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == MAP_FAILED)
+		return errno;
+	for (size_t i = 1; i < count; i += 2) {
+		if (mprotect((void *)(SPOT + i * PAGE), PAGE, PROT_READ))
+			return errno;
+	}
+	return 0;
+}
+
+#define DEEP_NAME	"at-the-end"
+
+/*
+ * A file some folders down, each of them a name of newlines: with the escapes
+ * that is 1021 bytes of text each.
+ */
+static inline int map_deep_file(int depth)
+{
+	char name[NAME_MAX + 1];
+
+	memset(name, '\n', NAME_MAX);
+	name[NAME_MAX] = '\0';
+	if (chdir("/tmp"))
+		return errno;
+	for (int i = 0; i < depth; i++) {
+		if ((mkdir(name, 0700) && errno != EEXIST) || chdir(name))
+			return errno;
+	}
+	return map_new_file(DEEP_NAME);
+}
+
+#endif /* PROC_MAPS_H */
