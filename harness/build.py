@@ -11,6 +11,7 @@ change something, and of them only the parts are built that the series touches.
 import argparse
 import hashlib
 import os
+import pathlib
 import re
 
 import series
@@ -27,12 +28,13 @@ VARIANTS = {
     "numa-off": ("x86_64", ["slim", "part", "numa-off"]),
     "page-monitor-off": ("x86_64", ["slim", "part", "page-monitor-off"]),
     "no-inline-helpers": ("x86_64", ["slim", "part", "no-inline-helpers"]),
+    "commits": ("x86_64", ["slim", "part"]),
     "lint": ("x86_64", ["slim", "part"]),
     "debug": ("x86_64", ["slim", "debug"]),
     "arm64": ("arm64", ["arm64"]),
 }
 # The configurations that are only built, to see that they can be.
-MATRIX = [n for n in VARIANTS if n not in ("slim", "lint", "debug")]
+MATRIX = [n for n in VARIANTS if n not in ("slim", "debug", "lint", "commits")]
 PARTS = ["prepare", "fs/proc/", "mm/mmap_lock.o"]
 # Fixed, so that building again what has not changed links nothing again.
 STAMP = {"KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970",
@@ -41,9 +43,9 @@ WHOLE = ("slim", "debug")
 WHOLE_STEPS = 1900
 
 
-def make(name, *targets):
+def make(name, tree, *targets):
     arch = VARIANTS[name][0]
-    return ["make", "-C", TREE, "LLVM=1", f"O={BUILD / name}", f"ARCH={arch}",
+    return ["make", "-C", tree, "LLVM=1", f"O={BUILD / name}", f"ARCH={arch}",
             f"-j{os.cpu_count() + 1}", "--output-sync=target", *targets]
 
 
@@ -61,28 +63,31 @@ def wanted(fragments):
     return options
 
 
-def configure(name):
+def configure(name, tree):
     """Makes .config from the fragments when these or the tree's Kconfig files
     changed; what comes out equal is left alone."""
     folder = BUILD / name
     folder.mkdir(parents=True, exist_ok=True)
-    arch, names = VARIANTS[name]
-    fragments = [TREE / "kernel/configs/tiny-base.config", TREE / "kernel/configs/tiny.config",
+    names = VARIANTS[name][1]
+    fragments = [tree / "kernel/configs/tiny-base.config", tree / "kernel/configs/tiny.config",
                  *(CONFIG / f"{n}.config" for n in names)]
     text = "".join(f.read_text() for f in fragments)
-    kconfigs = [f"{p} {d}" for p, d in series.laid().items() if "Kconfig" in p]
-    identity = "\n".join([text, *kconfigs, series.version(TREE)])
+    kconfigs = [f"{p} {d}" for p, d in series.laid(tree).items() if "Kconfig" in p]
+    identity = "\n".join([text, *kconfigs, series.version(tree)])
     stamp = folder / ".configured"
     if stamp.exists() and stamp.read_text() == hashlib.sha256(identity.encode()).hexdigest():
         return
     asked = folder / ".config.asked"
     asked.write_text(text)
-    step(f"configuring {name}", [*make(name), f"KCONFIG_ALLCONFIG={asked}",
+    step(f"configuring {name}", [*make(name, tree), f"KCONFIG_ALLCONFIG={asked}",
          "KCONFIG_CONFIG=.config.new", "allnoconfig"], f"config-{name}.log")
     new = folder / ".config.new"
     got = wanted([new])
+    # in a commit before the one that brings an option it cannot be had
+    early = set(re.findall(r"^config (\w+)", (TREE / "fs/proc/Kconfig").read_text(), re.M))
+    early -= set(re.findall(r"^config (\w+)", (tree / "fs/proc/Kconfig").read_text(), re.M))
     wrong = [f"{option}={value or 'n'}" for option, value in wanted(fragments[2:]).items()
-             if got.get(option) != value]
+             if got.get(option) != value and option.removeprefix("CONFIG_") not in early]
     if wrong:
         raise Failed(f"the kernel's configuration rules refuse what the fragments of {name} ask for: "
                      f"{' '.join(wrong)} (a dependency is missing or something selects it)")
@@ -109,32 +114,41 @@ def unexpected(lines):
     return found
 
 
-def build_again(name, warnings):
-    """Makes the next build compile again what gave these warnings, so that
-    they cannot be forgotten."""
+def build_again(name, tree, warnings):
+    """Removes the objects that gave these warnings, so that the next build
+    compiles them again and they cannot be forgotten."""
+    folder = BUILD / name
     for text in warnings:
         if m := re.match(r"(\S+\.o): warning: objtool", text):
-            (BUILD / name / m[1]).unlink(missing_ok=True)
-        elif m := re.search(rf"({TREE}/\S+?|--> \S+?):\d+", text):
-            path = TREE / m[1].removeprefix("--> ")
-            if path.is_file():
-                os.utime(path)
+            objects = [folder / m[1]]
+        elif m := re.search(rf"{tree}/(\S+?)\.(c|S|rs):\d+", text):
+            source = pathlib.PurePath(m[1])
+            if m[2] != "rs":
+                objects = [folder / f"{source}.o"]
+            elif source.parts[0] == "rust":     # rust/kernel/mm.rs is a part of rust/kernel.o
+                objects = [folder / "rust" / f"{source.parts[1]}.o"]
+            else:                               # a crate is all of a folder
+                objects = (folder / source.parent).glob("*.o")
+        else:
+            continue
+        for path in objects:
+            path.unlink(missing_ok=True)
 
 
-def build(name, *targets):
+def build(name, *targets, tree=TREE):
     """Configures and builds; gives the path of the kernel image."""
     folder = BUILD / name
     if not folder.exists():
         need_space(2)
-    configure(name)
+    configure(name, tree)
     if not targets:
         targets = ["bzImage"] if name in WHOLE else PARTS
     fresh = name in WHOLE and not (folder / "vmlinux").exists()
     log = f"build-{name}.log"
-    lines = step(f"building the kernel ({name})", make(name, *targets), log, env=STAMP,
+    lines = step(f"building the kernel ({name})", make(name, tree, *targets), log, env=STAMP,
                  count=r"^\s+[A-Z]+\b.* \S+$", of=WHOLE_STEPS if fresh else None, what="steps")
     if warnings := unexpected(lines):
-        build_again(name, warnings)
+        build_again(name, tree, warnings)
         raise Failed("\n  ".join([f"building {name} gives warnings; the log is {shown(CACHE / 'log' / log)}",
                                   *warnings[:10]]))
     return folder / "arch/x86/boot/bzImage"

@@ -18,7 +18,8 @@ import tempfile
 from common import BASE, CACHE, OUT, SRC, TREE, Failed, git, lock, main, need_space, say, shown, step
 
 SERIES = SRC / "series"
-MANIFEST = CACHE / "tree.laid"
+COMMITS_TREE = CACHE / "tree-commits"   # where one commit after the other is built
+TREES = (TREE, COMMITS_TREE)
 # New files of the series stand in the checkout under these.
 FOLDERS = ("fs", "rust", "mm", "include", "Documentation", "tools", "kernel", "lib")
 
@@ -53,8 +54,8 @@ def unpack_base():
         shutil.rmtree(BASE, ignore_errors=True)
         new.rename(BASE)
         # another base: everything that was copied from the old one goes
-        shutil.rmtree(TREE, ignore_errors=True)
-        MANIFEST.unlink(missing_ok=True)
+        for tree in TREES:
+            shutil.rmtree(tree, ignore_errors=True)
     stamp.write_text(identity)
     found = version(BASE)
     if not found.startswith(want["version"] + "."):
@@ -180,26 +181,32 @@ def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def laid():
+def manifest(tree):
+    return tree.with_name(tree.name + ".laid")
+
+
+def laid(tree=TREE):
     """What the last lay wrote into the tree: path and digest."""
-    return json.loads(MANIFEST.read_text()) if MANIFEST.exists() else {}
+    file = manifest(tree)
+    return json.loads(file.read_text()) if file.exists() else {}
 
 
-def new_tree():
+def new_tree(tree, how):
     need_space(3)
-    shutil.rmtree(CACHE / "tree.new", ignore_errors=True)
-    step("copying the base kernel", ["cp", "-a", "-v", BASE, CACHE / "tree.new"], "tree.log",
+    new = tree.with_name(tree.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    step("copying the base kernel", ["cp", how, "-v", BASE, new], f"{tree.name}.log",
          count=".", what="files")
-    (CACHE / "tree.new").rename(TREE)
-    MANIFEST.unlink(missing_ok=True)
+    new.rename(tree)
+    manifest(tree).unlink(missing_ok=True)
 
 
-def unsaved(old, wanted):
+def unsaved(tree, old, wanted):
     """The files that were edited in the tree since the last lay."""
     edited = []
     for p, source in sorted(wanted.items()):
         before = old[p] if p in old else digest(BASE / p)
-        if digest(TREE / p) in (before, digest(source)):
+        if digest(tree / p) in (before, digest(source)):
             continue
         if digest(source) != before:
             raise Failed(f"{p} has edits in the kernel tree that are not in the series, and the series "
@@ -209,35 +216,35 @@ def unsaved(old, wanted):
     return edited
 
 
-def lay(force=False):
-    """Brings the kernel tree to the state after the last commit."""
+def lay(force=False, tree=TREE, count=None):
+    """Brings a kernel tree to the state after the last commit, or after the
+    first count ones."""
     unpack_base()
-    series = commits()
+    series = commits()[:count]
     with tempfile.TemporaryDirectory() as tmp:
         folder = pathlib.Path(tmp)
         make_commits(folder, series)
-        if not TREE.exists():
-            new_tree()
-        old = laid()
+        if not tree.exists():
+            # nobody edits in other trees, so their files can be the base's own
+            new_tree(tree, "-a" if tree == TREE else "-al")
+        old = laid(tree)
         ours = {p for c in series for p in c.files + c.edited}
         wanted = {p: folder / p for p in ours}
         wanted |= {p: BASE / p for p in set(old) - ours}
-
-        kept = [] if force else unsaved(old, wanted)
-        for p in kept:
+        for p in [] if force else unsaved(tree, old, wanted):
             say(f"{p} has edits in the kernel tree that are not in the series; they stay "
                 "(`make save COMMIT=NN-name` keeps them, `make lay FORCE=1` drops them)")
             del wanted[p]
         changed = 0
         for p, source in wanted.items():
             if source.is_file():
-                changed += copy(source, TREE / p)
-            elif (TREE / p).exists():
-                (TREE / p).unlink()
+                changed += copy(source, tree / p)
+            elif (tree / p).exists():
+                (tree / p).unlink()
                 changed += 1
-        MANIFEST.write_text(json.dumps({p: digest(folder / p) for p in sorted(ours)}, indent=1))
+        manifest(tree).write_text(json.dumps({p: digest(folder / p) for p in sorted(ours)}, indent=1))
     if changed:
-        say(f"laid {len(series)} commits over Linux {version(BASE)} in {shown(TREE)}: "
+        say(f"laid {len(series)} commits over Linux {version(BASE)} in {shown(tree)}: "
             f"{changed} files changed")
 
 
@@ -311,7 +318,7 @@ def save(name):
         say(f"wrote series/{c.name}/edits.patch")
     for p in moves + patched:
         old[p] = digest(TREE / p)
-    MANIFEST.write_text(json.dumps(old, indent=1, sort_keys=True))
+    manifest(TREE).write_text(json.dumps(old, indent=1, sort_keys=True))
     if not moves and not patched:
         say("nothing to save: the kernel tree is as it was laid")
 

@@ -211,6 +211,18 @@ def test_selftests():
     return selftests(guest.KERNEL, "selftests")
 
 
+def test_commits():
+    """Each commit with those before it, since a series is bisected."""
+    cases = []
+    for count, c in enumerate(series.commits(), 1):
+        with lock():
+            def one():
+                series.lay(tree=series.COMMITS_TREE, count=count)
+                build.build("commits", tree=series.COMMITS_TREE)
+            cases.append(attempt(c.name, one))
+    return cases
+
+
 def test_debug():
     """The kernel with lockdep and the like, and the tests that run in it."""
     with lock():
@@ -261,6 +273,7 @@ PIECES = {
     "selftests": (test_selftests, "the kernel's selftests for proc, with Rust serving"),
     "harness": (test_harness, "the guest, and that errors in it are seen"),
     "matrix": (test_matrix, "other configurations and arm64 build without a warning"),
+    "commits": (test_commits, "each commit builds without a warning"),
     "debug": (test_debug, "kunit and selftests on a kernel with lockdep and other checks"),
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What a lock gives access to cannot be used after the lock was released.
 
-use kernel::mm::{virt::VmaRef, vma_iter::MmapVma, VmaReadGuard};
+use kernel::mm::{virt::VmaRef, vma_iter::LockedVma, vma_iter::MmapVma};
 
-pub fn after_vma_lock(guard: VmaReadGuard<'_>) -> usize {
+pub fn after_vma_lock(guard: LockedVma<'_>) -> usize {
     let vma: &VmaRef = &guard;
-    drop(guard); //~ ERROR E0505
+    let _iter = guard.unlock(); //~ ERROR E0505
     vma.end()
 }
 

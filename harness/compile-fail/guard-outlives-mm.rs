@@ -6,7 +6,8 @@ use kernel::mm::MmWithUser;
 use kernel::sync::aref::ARef;
 
 pub fn outlive<'a>(mm: ARef<MmWithUser>, state: &'a mut VmaIterState) {
-    let at: Option<MmapVma<'_>> = VmaIter::new(&mm, state).find_under_mmap_lock(0).unwrap_or(None);
+    let iter = VmaIter::new(&mm, state);
+    let at: Option<MmapVma<'_>> = iter.find_under_mmap_lock(0).unwrap_or(None);
     drop(mm); //~ ERROR E0505
     drop(at);
 }

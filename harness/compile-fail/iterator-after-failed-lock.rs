@@ -5,7 +5,7 @@
 use kernel::mm::vma_iter::RcuVmaIter;
 
 pub fn go_on(iter: RcuVmaIter<'_>) {
-    if let Some(found) = iter.next() {
+    if let Ok(found) = iter.next() {
         if let Err((_, iter)) = found.start_read() {
             let _ = iter.next(); //~ ERROR E0599
         }

@@ -7,12 +7,11 @@ use kernel::prelude::*;
 
 pub fn lock_first(mm: &MmWithUser) -> Option<usize> {
     let mut state = VmaIterState::new();
-    let found = VmaIter::new(mm, &mut state).enter_rcu(0).next()?;
+    let found = VmaIter::new(mm, &mut state).enter_rcu(0).next().ok()?;
     let end = match found.start_read() {
-        Ok((vma, iter)) => {
+        Ok(vma) => {
             let end = vma.end();
-            drop(vma);
-            drop(iter);
+            let _found = vma.next();
             end
         }
         Err((_, iter)) => {

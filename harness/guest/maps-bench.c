@@ -30,7 +30,9 @@
 #define SWITCH	"/sys/module/task_mmu/parameters/rust"
 #define PAGE	4096UL
 #define SPOT	0x100000000UL
-#define HOLDERS	32	/* descriptors whose memory is measured together */
+#define MIN_LINES 30000	/* read in a round, so that the clock's ticks even out */
+#define STOCK	900	/* descriptors that use up the slab caches' stock */
+#define HOLDERS	64	/* descriptors whose memory is measured together */
 
 static char buf[128 << 10];
 
@@ -103,17 +105,18 @@ static const struct workload {
 	const char *name;
 	void (*make)(int count);
 	int count;
+	int held;	/* measure the memory that a reader holds, too */
 	int query;	/* by PROCMAP_QUERY, not by reading */
 } workloads[] = {
-	{ "anonymous", make_anonymous, 20 },
+	{ "anonymous", make_anonymous, 20, .held = 1 },
 	{ "anonymous", make_anonymous, 1000 },
-	{ "anonymous", make_anonymous, 10000 },
-	{ "anonymous", make_anonymous, 60000 },
+	{ "anonymous", make_anonymous, 10000, .held = 1 },
+	{ "anonymous", make_anonymous, 60000, .held = 1 },
 	{ "named", make_named, 10000 },
-	{ "files in fives", make_files, 20 },
-	{ "files in fives", make_files, 10000 },
+	{ "files in fives", make_files, 20, .held = 1 },
+	{ "files in fives", make_files, 10000, .held = 1 },
 	{ "different files", make_many_files, 10000 },
-	{ "query", make_anonymous, 10000, 1 },
+	{ "query", make_anonymous, 10000, .query = 1 },
 };
 
 /* A process with these mappings, asleep */
@@ -217,30 +220,39 @@ static long slab_kb(void)
 	return kb;
 }
 
-/*
- * Bytes of the kernel that a descriptor takes which has been read as far as
- * @half. Waits, since the CPUs' counts are summed up only once a second.
- */
-static long held(pid_t pid, int rust, int half)
+/* Opens descriptors and reads each as far as @depth, but at least once */
+static void hold(int *fds, int count, pid_t pid, int rust, int depth)
 {
-	int fds[HOLDERS];
-	long before, bytes;
+	for (int i = 0; i < count; i++) {
+		int got = 0;
 
-	sleep(3);
-	before = slab_kb();
-	for (int i = 0; i < HOLDERS; i++) {
 		fds[i] = open_maps(pid, rust);
-		for (int got = 0; got < half;) {
+		do {
 			ssize_t n = read(fds[i], buf, sizeof(buf));
 
 			if (n <= 0)
 				die("read");
 			got += n;
-		}
+		} while (got < depth);
 	}
+	/* the CPUs' counts are summed up only once a second */
 	sleep(3);
+}
+
+/*
+ * Bytes of the kernel that a half-read descriptor takes. Others come first and
+ * use up what the slab caches have in stock.
+ */
+static long held(pid_t pid, int rust, int half)
+{
+	static int fds[STOCK + HOLDERS];
+	long before, bytes;
+
+	hold(fds, STOCK, pid, rust, 0);
+	before = slab_kb();
+	hold(fds + STOCK, HOLDERS, pid, rust, half);
 	bytes = (slab_kb() - before) * 1024 / HOLDERS;
-	for (int i = 0; i < HOLDERS; i++)
+	for (int i = 0; i < STOCK + HOLDERS; i++)
 		close(fds[i]);
 	return bytes;
 }
@@ -282,20 +294,24 @@ int main(int argc, char **argv)
 			/* also warms up what the rounds use */
 			lines = count_lines(fd, &half);
 			close(fd);
-			/* once so that the caches have what they keep */
-			for (int again = 0; again < 2 && !w->query; again++)
+			if (w->held)
 				holds[rust] = held(pid, rust, half);
 		}
 		for (int round = 1; round <= rounds; round++) {
 			for (int rust = 0; rust < 2; rust++) {
-				int fd = open_maps(pid, rust), calls;
+				int fd = open_maps(pid, rust), calls = 0;
+				int passes = 1 + MIN_LINES / lines;
 				long begin = now(), end;
 
-				calls = all_calls(fd, w->query);
+				for (int pass = 0; pass < passes; pass++) {
+					lseek(fd, 0, SEEK_SET);
+					calls = all_calls(fd, w->query);
+				}
 				end = now();
 				close(fd);
 				printf("%s,%d,%d,%s,%d,%ld,%d,%ld\n", w->name, w->count, lines,
-				       rust ? "Rust" : "C", round, end - begin, calls, holds[rust]);
+				       rust ? "Rust" : "C", round, (end - begin) / passes,
+				       calls, holds[rust]);
 			}
 			fflush(stdout);
 		}

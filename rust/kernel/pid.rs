@@ -14,9 +14,9 @@ use core::ptr::NonNull;
 
 /// Wraps the kernel's `struct pid`. Thread safe.
 ///
-/// A `struct pid` outlives the tasks that it identifies, and it is never used for another task.
-/// Holding one is the cheap and safe way to refer to a process for a long time: unlike a [`Task`]
-/// it pins only a few bytes, unlike a number it cannot come to mean another process.
+/// A `struct pid` outlives the process or thread that it identifies, and it is never used for
+/// another. Holding one is the cheap and safe way to refer to a process for a long time: unlike a
+/// [`Task`] it pins only a few bytes, unlike a number it cannot come to mean another process.
 ///
 /// # Invariants
 ///
@@ -73,16 +73,11 @@ impl Pid {
     /// # Examples
     ///
     /// ```
-    /// use kernel::{pid::Pid, sync::aref::ARef, task::Task};
+    /// use kernel::pid::Pid;
     ///
     /// fn is_reaped(pid: &Pid) -> bool {
     ///     pid.task().is_none()
     /// }
-    ///
-    /// let pid: ARef<Pid> = Pid::of(current!());
-    /// assert!(!is_reaped(&pid));
-    /// assert!(*pid.task().ok_or(ESRCH)? == **current!());
-    /// # Ok::<(), Error>(())
     /// ```
     #[inline]
     pub fn task(&self) -> Option<ARef<Task>> {
@@ -93,17 +88,5 @@ impl Pid {
         // SAFETY: A non-null result is a valid task, and comes with a reference count on it that
         // is now ours.
         NonNull::new(task.cast()).map(|task| unsafe { ARef::from_raw(task) })
-    }
-
-    /// Returns the pid that identifies the running task.
-    #[inline]
-    pub fn of(task: &crate::task::CurrentTask) -> ARef<Self> {
-        // SAFETY: The task is running, so it has a pid; `get_task_pid` takes a reference count on
-        // it, which is now ours.
-        unsafe {
-            ARef::from_raw(NonNull::new_unchecked(
-                bindings::get_task_pid(task.as_ptr(), bindings::pid_type_PIDTYPE_PID).cast(),
-            ))
-        }
     }
 }

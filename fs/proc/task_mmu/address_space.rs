@@ -2,7 +2,7 @@
 
 //! The address spaces of the kernel, as the protocol of [`walk`](crate::walk) sees them.
 
-use crate::walk::{AddressSpace, StableVma};
+use crate::walk::{AddressSpace, LockError, Lookup, StableVma};
 use core::{marker::PhantomData, ops::Range};
 use kernel::{
     mm::{
@@ -13,16 +13,8 @@ use kernel::{
     prelude::*,
 };
 
-#[cfg(CONFIG_PER_VMA_LOCK)]
-use crate::walk::LockError;
-#[cfg(CONFIG_PER_VMA_LOCK)]
-use kernel::mm::{
-    vma_iter::{FoundVma, MmapLockSpeculation, RcuVmaIter, StartReadError},
-    VmaReadGuard,
-};
-
 /// An address space that is pinned for `'a`.
-pub(crate) struct Pinned<'a>(PhantomData<&'a ()>);
+pub(crate) struct Pinned<'a>(PhantomData<&'a MmWithUser>);
 
 /// A reader that stands at a VMA of an address space that is pinned for `'a`.
 pub(crate) type At<'a> = crate::walk::At<Pinned<'a>>;
@@ -32,7 +24,7 @@ impl<'a> At<'a> {
     #[inline]
     pub(crate) fn mm(&self) -> &'a MmWithUser {
         match self {
-            Self::Vma(_, rcu) => rcu.address_space(),
+            Self::Vma(locked) => locked.address_space(),
             Self::Mmap(at) => at.address_space(),
         }
     }
@@ -41,7 +33,7 @@ impl<'a> At<'a> {
     #[inline]
     pub(crate) fn vma(&self) -> &VmaRef {
         match self {
-            Self::Vma(locked, _) => locked,
+            Self::Vma(locked) => locked,
             Self::Mmap(at) => at,
         }
     }
@@ -54,163 +46,177 @@ impl StableVma for MmapVma<'_> {
     }
 }
 
+/// Where VMAs have locks.
 #[cfg(CONFIG_PER_VMA_LOCK)]
-impl StableVma for VmaReadGuard<'_> {
-    #[inline]
-    fn range(&self) -> Range<usize> {
-        self.start()..self.end()
+mod vma_locks {
+    use super::*;
+    use kernel::mm::vma_iter::{
+        FoundVma, LockedVma, MmapLockSpeculation, RcuVmaIter, StartReadError,
+    };
+
+    impl StableVma for LockedVma<'_> {
+        #[inline]
+        fn range(&self) -> Range<usize> {
+            self.start()..self.end()
+        }
+    }
+
+    impl<'a> Lookup<Pinned<'a>> for RcuVmaIter<'a> {
+        #[inline]
+        fn snapshot(&self) -> Option<MmapLockSpeculation<'a>> {
+            self.address_space().mmap_lock_speculate_try_begin()
+        }
+
+        #[inline]
+        fn find(self) -> Result<FoundVma<'a>, VmaIter<'a>> {
+            self.next()
+        }
+    }
+
+    impl<'a> Lookup<Pinned<'a>> for LockedVma<'a> {
+        #[inline]
+        fn snapshot(&self) -> Option<MmapLockSpeculation<'a>> {
+            self.address_space().mmap_lock_speculate_try_begin()
+        }
+
+        #[inline]
+        fn find(self) -> Result<FoundVma<'a>, VmaIter<'a>> {
+            self.next()
+        }
+    }
+
+    impl<'a> AddressSpace for Pinned<'a> {
+        type Idle = VmaIter<'a>;
+        type Rcu = RcuVmaIter<'a>;
+        type Found = FoundVma<'a>;
+        type Locked = LockedVma<'a>;
+        type MmapLocked = MmapVma<'a>;
+        type Snapshot = Option<MmapLockSpeculation<'a>>;
+        type Error = Error;
+
+        #[inline]
+        fn enter_rcu(idle: VmaIter<'a>, pos: usize) -> Result<RcuVmaIter<'a>, VmaIter<'a>> {
+            Ok(idle.enter_rcu(pos))
+        }
+
+        #[inline]
+        fn changed_since(snapshot: Option<MmapLockSpeculation<'a>>) -> bool {
+            // A writer who was at it when the snapshot was taken may have gone on since.
+            snapshot.is_none_or(|speculation| speculation.retry())
+        }
+
+        #[inline]
+        fn try_lock(found: FoundVma<'a>) -> Result<LockedVma<'a>, (LockError, VmaIter<'a>)> {
+            found.start_read().map_err(|(error, idle)| match error {
+                StartReadError::Detached => (LockError::Detached, idle),
+                StartReadError::Contended => (LockError::Contended, idle),
+            })
+        }
+
+        #[inline(always)]
+        fn is_gap_before(locked: &mut LockedVma<'a>, pos: usize) -> bool {
+            locked.gap_from(pos)
+        }
+
+        #[inline]
+        fn unlock(locked: LockedVma<'a>) -> VmaIter<'a> {
+            locked.unlock()
+        }
+
+        #[inline]
+        fn lock_mmap(idle: VmaIter<'a>, pos: usize) -> Result<Option<MmapVma<'a>>> {
+            idle.find_under_mmap_lock(pos)
+        }
+
+        #[inline]
+        fn lock_vma(at: MmapVma<'a>) -> Result<LockedVma<'a>, MmapVma<'a>> {
+            at.start_read()
+        }
+
+        #[inline]
+        fn next_under_mmap_lock(at: MmapVma<'a>) -> Option<MmapVma<'a>> {
+            at.next()
+        }
     }
 }
 
-#[cfg(CONFIG_PER_VMA_LOCK)]
-impl<'a> AddressSpace for Pinned<'a> {
-    type Idle = VmaIter<'a>;
-    type Rcu = RcuVmaIter<'a>;
-    type Found = FoundVma<'a>;
-    type Locked = VmaReadGuard<'a>;
-    type MmapLocked = MmapVma<'a>;
-    type Snapshot = Option<MmapLockSpeculation<'a>>;
-    type Error = Error;
-
-    const VMA_LOCKS: bool = true;
-
-    #[inline]
-    fn enter_rcu(idle: VmaIter<'a>, pos: usize) -> RcuVmaIter<'a> {
-        idle.enter_rcu(pos)
-    }
-
-    #[inline]
-    fn exit_rcu(rcu: RcuVmaIter<'a>) -> VmaIter<'a> {
-        rcu.exit()
-    }
-
-    #[inline]
-    fn snapshot(rcu: &RcuVmaIter<'a>) -> Self::Snapshot {
-        rcu.address_space().mmap_lock_speculate_try_begin()
-    }
-
-    #[inline]
-    fn changed_since(_rcu: &RcuVmaIter<'a>, snapshot: Self::Snapshot) -> bool {
-        // A writer who was at it when the snapshot was taken may have gone on since.
-        snapshot.is_none_or(|speculation| speculation.retry())
-    }
-
-    #[inline]
-    fn find(rcu: RcuVmaIter<'a>) -> Option<FoundVma<'a>> {
-        rcu.next()
-    }
-
-    #[inline]
-    fn try_lock(
-        found: FoundVma<'a>,
-    ) -> Result<(VmaReadGuard<'a>, RcuVmaIter<'a>), (LockError, VmaIter<'a>)> {
-        found.start_read().map_err(|(error, idle)| match error {
-            StartReadError::Detached => (LockError::Detached, idle),
-            StartReadError::Contended => (LockError::Contended, idle),
-        })
-    }
-
-    #[inline]
-    fn finds_again(rcu: &mut RcuVmaIter<'a>, pos: usize, locked: &VmaReadGuard<'a>) -> bool {
-        rcu.set(pos);
-        rcu.next_is(locked)
-    }
-
-    #[inline]
-    fn lock_mmap(idle: VmaIter<'a>, pos: usize) -> Result<Option<MmapVma<'a>>> {
-        idle.find_under_mmap_lock(pos)
-    }
-
-    #[inline]
-    fn lock_vma(at: MmapVma<'a>) -> Result<(VmaReadGuard<'a>, VmaIter<'a>), MmapVma<'a>> {
-        at.start_read()
-    }
-
-    #[inline]
-    fn next_under_mmap_lock(at: MmapVma<'a>) -> Option<MmapVma<'a>> {
-        at.next()
-    }
-}
-
-/// A state that is never reached, because VMAs have no locks.
+/// Where VMAs have no locks.
 #[cfg(not(CONFIG_PER_VMA_LOCK))]
-pub(crate) enum Never {}
+mod no_vma_locks {
+    use super::*;
 
-#[cfg(not(CONFIG_PER_VMA_LOCK))]
-impl StableVma for Never {
-    fn range(&self) -> Range<usize> {
-        match *self {}
-    }
-}
+    /// A state that is never reached.
+    pub(crate) enum Never {}
 
-#[cfg(not(CONFIG_PER_VMA_LOCK))]
-impl Never {
-    fn address_space(&self) -> &'static MmWithUser {
-        match *self {}
-    }
-}
-
-#[cfg(not(CONFIG_PER_VMA_LOCK))]
-impl core::ops::Deref for Never {
-    type Target = VmaRef;
-
-    fn deref(&self) -> &VmaRef {
-        match *self {}
-    }
-}
-
-#[cfg(not(CONFIG_PER_VMA_LOCK))]
-impl<'a> AddressSpace for Pinned<'a> {
-    type Idle = VmaIter<'a>;
-    type Rcu = Never;
-    type Found = Never;
-    type Locked = Never;
-    type MmapLocked = MmapVma<'a>;
-    type Snapshot = Never;
-    type Error = Error;
-
-    const VMA_LOCKS: bool = false;
-
-    #[inline(always)]
-    fn enter_rcu(_idle: VmaIter<'a>, _pos: usize) -> Never {
-        build_error!("there are no VMA locks")
+    impl Never {
+        pub(super) fn address_space(&self) -> &'static MmWithUser {
+            match *self {}
+        }
     }
 
-    fn exit_rcu(rcu: Never) -> VmaIter<'a> {
-        match rcu {}
+    impl core::ops::Deref for Never {
+        type Target = VmaRef;
+
+        fn deref(&self) -> &VmaRef {
+            match *self {}
+        }
     }
 
-    fn snapshot(rcu: &Never) -> Never {
-        match *rcu {}
+    impl StableVma for Never {
+        fn range(&self) -> Range<usize> {
+            match *self {}
+        }
     }
 
-    fn changed_since(rcu: &Never, _snapshot: Never) -> bool {
-        match *rcu {}
+    impl<'a> Lookup<Pinned<'a>> for Never {
+        fn snapshot(&self) -> Never {
+            match *self {}
+        }
+
+        fn find(self) -> Result<Never, VmaIter<'a>> {
+            match self {}
+        }
     }
 
-    fn find(rcu: Never) -> Option<Never> {
-        match rcu {}
-    }
+    impl<'a> AddressSpace for Pinned<'a> {
+        type Idle = VmaIter<'a>;
+        type Rcu = Never;
+        type Found = Never;
+        type Locked = Never;
+        type MmapLocked = MmapVma<'a>;
+        type Snapshot = Never;
+        type Error = Error;
 
-    fn try_lock(found: Never) -> Result<(Never, Never), (crate::walk::LockError, VmaIter<'a>)> {
-        match found {}
-    }
+        fn enter_rcu(idle: VmaIter<'a>, _pos: usize) -> Result<Never, VmaIter<'a>> {
+            Err(idle)
+        }
 
-    fn finds_again(rcu: &mut Never, _pos: usize, _locked: &Never) -> bool {
-        match *rcu {}
-    }
+        fn changed_since(snapshot: Never) -> bool {
+            match snapshot {}
+        }
 
-    #[inline]
-    fn lock_mmap(idle: VmaIter<'a>, pos: usize) -> Result<Option<MmapVma<'a>>> {
-        idle.find_under_mmap_lock(pos)
-    }
+        fn try_lock(found: Never) -> Result<Never, (LockError, VmaIter<'a>)> {
+            match found {}
+        }
 
-    fn lock_vma(at: MmapVma<'a>) -> Result<(Never, VmaIter<'a>), MmapVma<'a>> {
-        Err(at)
-    }
+        fn is_gap_before(locked: &mut Never, _pos: usize) -> bool {
+            match *locked {}
+        }
 
-    #[inline]
-    fn next_under_mmap_lock(at: MmapVma<'a>) -> Option<MmapVma<'a>> {
-        at.next()
+        fn unlock(locked: Never) -> VmaIter<'a> {
+            match locked {}
+        }
+
+        fn lock_mmap(idle: VmaIter<'a>, pos: usize) -> Result<Option<MmapVma<'a>>> {
+            idle.find_under_mmap_lock(pos)
+        }
+
+        fn lock_vma(at: MmapVma<'a>) -> Result<Never, MmapVma<'a>> {
+            Err(at)
+        }
+
+        fn next_under_mmap_lock(at: MmapVma<'a>) -> Option<MmapVma<'a>> {
+            at.next()
+        }
     }
 }

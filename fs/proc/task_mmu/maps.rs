@@ -10,7 +10,12 @@ use crate::{
 use kernel::{
     error::code::ENOIOCTLCMD,
     fs::proc::{
-        procmap_query, show_map_gate, show_map_vma, PidFile, PidInode, PROCMAP_QUERY, //
+        procmap_query,
+        show_map_gate,
+        show_map_vma,
+        PidFile,
+        PidInode,
+        PROCMAP_QUERY, //
     },
     mm::{
         vma_iter::{GateVma, VmaIter, VmaIterState},
@@ -27,7 +32,7 @@ use kernel::{
 pub(crate) struct Maps {
     pid: ARef<Pid>,
     /// The address space that the process had when the file was opened. A process that calls
-    /// `execve` leaves it behind, and the file is at its end then.
+    /// `execve` leaves it, and the file is at its end when nobody else uses it.
     mm: Option<ARef<Mm>>,
 }
 

@@ -49,6 +49,9 @@ fn first_from(mm: &TestMm, pos: usize) -> Result<Option<Range<usize>>> {
 mod tests {
     use super::*;
 
+    #[cfg(CONFIG_PER_VMA_LOCK)]
+    use kernel::mm::vma_iter::StartReadError;
+
     #[test]
     fn no_vmas() -> Result {
         let mm = TestMm::attach()?;
@@ -67,17 +70,21 @@ mod tests {
             mm.map(place(n), if n % 2 == 0 { R } else { RW })?;
         }
 
+        let mut n = 0;
+        let mut wrong = 0;
         let mut state = VmaIterState::new();
         let mut at: Option<At<'_>> = walk::first(VmaIter::new(&mm, &mut state), 0)?;
-        let mut n = 0;
         while let Some(here) = at {
-            assert_eq!(here.range(), place(n));
-            assert_eq!(here.vma().start(), place(n).start);
-            assert!(core::ptr::eq(here.vma().mm(), &*mm));
+            let same_mm = core::ptr::eq(here.vma().mm(), &*mm);
+            if here.range() != place(n) || here.vma().start() != place(n).start || !same_mm {
+                wrong += 1;
+            }
             n += 1;
             at = walk::next(here)?;
         }
 
+        // A test must not end with anything locked, so only now.
+        assert_eq!(wrong, 0);
         assert_eq!(n, VMAS);
         Ok(())
     }
@@ -108,7 +115,7 @@ mod tests {
         const VMAS: usize = 20;
         for stop_at in 0..VMAS {
             let mm = alternating(VMAS)?;
-            {
+            let stopped = {
                 let mut state = VmaIterState::new();
                 let mut at: Option<At<'_>> = walk::first(VmaIter::new(&mm, &mut state), 0)?;
                 for _ in 0..stop_at {
@@ -116,8 +123,9 @@ mod tests {
                         at = walk::next(here)?;
                     }
                 }
-                assert!(at.is_some());
-            }
+                at.map(|at| at.range())
+            };
+            assert_eq!(stopped, Some(pages(stop_at..stop_at + 1)));
             mm.unmap(pages(0..VMAS))?;
             assert_eq!(first_from(&mm, 0)?, None);
         }
@@ -160,63 +168,71 @@ mod tests {
         Ok(())
     }
 
-    /// What a second thread does between finding a VMA and locking it.
+    /// Two VMAs with a gap between them, and nothing else.
     #[cfg(CONFIG_PER_VMA_LOCK)]
-    mod between_find_and_lock {
-        use super::*;
-        use kernel::mm::{
-            vma_iter::{FoundVma, RcuVmaIter, StartReadError},
-            VmaReadGuard,
-        };
-
-        /// Two VMAs with a gap between them, and nothing else.
-        pub(super) fn two_with_a_gap() -> Result<TestMm> {
-            let mm = TestMm::attach()?;
-            mm.map(pages(0..10), R)?;
-            mm.map(pages(20..30), R)?;
-            Ok(mm)
-        }
-
-        /// Finds the first VMA from `pos`, has `change` made, and tries to lock the VMA.
-        pub(super) fn with_change<'a>(
-            mm: &'a TestMm,
-            state: &'a mut VmaIterState,
-            pos: usize,
-            change: fn(&TestMm) -> Result,
-        ) -> Result<Result<(VmaReadGuard<'a>, RcuVmaIter<'a>), StartReadError>> {
-            let writer = mm.writer(change)?;
-            let found = VmaIter::new(mm, state)
-                .enter_rcu(pos)
-                .next()
-                .ok_or(ENOENT)?;
-            writer.run()?;
-            Ok(found.start_read().map_err(|(error, _)| error))
-        }
-
-        /// Locks the VMA that comes next after the one that was found before.
-        pub(super) fn lock_next(iter: RcuVmaIter<'_>) -> Result<Range<usize>> {
-            let found: FoundVma<'_> = iter.next().ok_or(ENOENT)?;
-            let (locked, _) = found.start_read().map_err(|_| EBUSY)?;
-            Ok(locked.range())
-        }
+    fn two_with_a_gap() -> Result<TestMm> {
+        let mm = TestMm::attach()?;
+        mm.map(pages(0..10), R)?;
+        mm.map(pages(20..30), R)?;
+        Ok(mm)
     }
 
+    /// What a reader saw of a VMA that was changed between the lookup and the lock.
     #[cfg(CONFIG_PER_VMA_LOCK)]
-    use {
-        between_find_and_lock::{lock_next, two_with_a_gap, with_change},
-        kernel::mm::vma_iter::StartReadError,
-    };
+    #[derive(PartialEq)]
+    struct Seen {
+        locked: Range<usize>,
+        gap: bool,
+        next: Range<usize>,
+    }
+
+    /// Finds the first VMA from `pos`, has another thread make `change`, locks the VMA, asks if there
+    /// is a gap before it, and locks the next one. Holds nothing when it returns, so that a test may
+    /// fail.
+    #[cfg(CONFIG_PER_VMA_LOCK)]
+    fn see(
+        mm: &TestMm,
+        pos: usize,
+        change: fn(&TestMm) -> Result,
+    ) -> Result<Result<Seen, StartReadError>> {
+        let writer = mm.writer(change)?;
+        let mut state = VmaIterState::new();
+        let found = VmaIter::new(mm, &mut state)
+            .enter_rcu(pos)
+            .next()
+            .map_err(|_| ENOENT)?;
+        writer.run()?;
+
+        let mut locked = match found.start_read() {
+            Ok(locked) => locked,
+            Err((error, _)) => return Ok(Err(error)),
+        };
+        let range = locked.range();
+        let gap = range.start > pos && locked.gap_from(pos);
+        let next = match locked.next() {
+            Ok(found) => found.start_read().map_err(|_| EBUSY)?.range(),
+            Err(_) => 0..0,
+        };
+
+        Ok(Ok(Seen {
+            locked: range,
+            gap,
+            next,
+        }))
+    }
 
     #[cfg(CONFIG_PER_VMA_LOCK)]
     #[test]
     fn nothing_changes_before_the_lock() -> Result {
         let mm = two_with_a_gap()?;
-        let mut state = VmaIterState::new();
 
-        let (locked, iter) =
-            with_change(&mm, &mut state, 0, |_| Ok(()))?.map_err(|_| EBUSY)?;
-        assert_eq!(locked.range(), pages(0..10));
-        assert_eq!(lock_next(iter)?, pages(20..30));
+        let seen = see(&mm, 0, |_| Ok(()))?;
+        let expected = Seen {
+            locked: pages(0..10),
+            gap: true,
+            next: pages(20..30),
+        };
+        assert!(seen == Ok(expected));
         Ok(())
     }
 
@@ -224,10 +240,9 @@ mod tests {
     #[test]
     fn unmapped_before_the_lock() -> Result {
         let mm = two_with_a_gap()?;
-        let mut state = VmaIterState::new();
 
-        let outcome = with_change(&mm, &mut state, 0, |mm| mm.unmap(pages(0..10)))?;
-        assert_eq!(outcome.err(), Some(StartReadError::Detached));
+        let seen = see(&mm, 0, |mm| mm.unmap(pages(0..10)))?;
+        assert!(seen == Err(StartReadError::Detached));
         Ok(())
     }
 
@@ -236,12 +251,14 @@ mod tests {
     #[test]
     fn tail_split_off_before_the_lock() -> Result {
         let mm = two_with_a_gap()?;
-        let mut state = VmaIterState::new();
 
-        let (locked, iter) = with_change(&mm, &mut state, 0, |mm| mm.set_flag(pages(0..6)))?
-            .map_err(|_| EBUSY)?;
-        assert_eq!(locked.range(), pages(0..6));
-        assert_eq!(lock_next(iter)?, pages(6..10));
+        let seen = see(&mm, BASE, |mm| mm.set_flag(pages(0..6)))?;
+        let expected = Seen {
+            locked: pages(0..6),
+            gap: false,
+            next: pages(6..10),
+        };
+        assert!(seen == Ok(expected));
         Ok(())
     }
 
@@ -250,47 +267,49 @@ mod tests {
     #[test]
     fn grown_before_the_lock() -> Result {
         let mm = two_with_a_gap()?;
-        let mut state = VmaIterState::new();
 
-        let (locked, iter) = with_change(&mm, &mut state, 0, |mm| mm.map(pages(10..15), R))?
-            .map_err(|_| EBUSY)?;
-        assert_eq!(locked.range(), pages(0..15));
-        assert_eq!(lock_next(iter)?, pages(20..30));
+        let seen = see(&mm, BASE, |mm| mm.map(pages(10..15), R))?;
+        let expected = Seen {
+            locked: pages(0..15),
+            gap: false,
+            next: pages(20..30),
+        };
+        assert!(seen == Ok(expected));
         Ok(())
     }
 
-    /// A second lookup tells that there is no gap where one seems to be.
+    /// A second look tells that there is no gap where one seems to be.
     #[cfg(CONFIG_PER_VMA_LOCK)]
     #[test]
     fn head_split_off_before_the_lock() -> Result {
         let mm = two_with_a_gap()?;
-        let mut state = VmaIterState::new();
-        let pos = pages(20..30).start;
 
-        let (locked, mut iter) = with_change(&mm, &mut state, pos, |mm| mm.set_flag(pages(25..30)))?
-            .map_err(|_| EBUSY)?;
-        assert_eq!(locked.range(), pages(25..30));
-        iter.set(pos);
-        assert!(!iter.next_is(&locked));
+        let seen = see(&mm, pages(20..30).start, |mm| mm.set_flag(pages(25..30)))?;
+        let expected = Seen {
+            locked: pages(25..30),
+            gap: false,
+            next: 0..0,
+        };
+        assert!(seen == Ok(expected));
         Ok(())
     }
 
-    /// A second lookup tells that a gap is one.
+    /// A second look tells that a gap is one.
     #[cfg(CONFIG_PER_VMA_LOCK)]
     #[test]
     fn head_unmapped_before_the_lock() -> Result {
         let mm = two_with_a_gap()?;
-        let mut state = VmaIterState::new();
-        let pos = pages(20..30).start;
 
-        let (locked, mut iter) = with_change(&mm, &mut state, pos, |mm| {
+        let seen = see(&mm, pages(20..30).start, |mm| {
             mm.set_flag(pages(25..30))?;
             mm.unmap(pages(20..25))
-        })?
-        .map_err(|_| EBUSY)?;
-        assert_eq!(locked.range(), pages(25..30));
-        iter.set(pos);
-        assert!(iter.next_is(&locked));
+        })?;
+        let expected = Seen {
+            locked: pages(25..30),
+            gap: true,
+            next: 0..0,
+        };
+        assert!(seen == Ok(expected));
         Ok(())
     }
 

@@ -38,9 +38,8 @@ impl From<i64> for Position {
     fn from(index: i64) -> Self {
         match index {
             Self::GATE_INDEX => Self::Gate,
-            // `start` and `next` store no other negative index.
-            ..=Self::END_INDEX => Self::End,
-            // No address of user space is too large for `usize`.
+            Self::END_INDEX => Self::End,
+            // Negative for the upper half of the largest address spaces (s390).
             address => Self::Address(address as usize),
         }
     }
@@ -50,8 +49,7 @@ impl From<Position> for i64 {
     #[inline]
     fn from(position: Position) -> Self {
         match position {
-            // The address of a VMA's end is at most that of the end of user space, which is below
-            // `i64::MAX`.
+            // The end of a VMA is aligned to pages, so that this is neither of the two below.
             Position::Address(address) => address as i64,
             Position::Gate => Position::GATE_INDEX,
             Position::End => Position::END_INDEX,

@@ -6,20 +6,17 @@
 //! locked is what comes next:
 //!
 //! ```text
-//!          +--------------------- detached, at most MAX_RETRIES times -----+
-//!          v                                                               |
-//!    +----------+ none                +-------+ contended                  |
-//!    |   find   |------> the end      |       |----------> fallback        |
-//!    | from pos |-------------------->|  lock |----------------------------+
-//!    +----------+                     +-------+
-//!                                         |
-//!                                         v
-//!                                    +--------+ ends at or below pos, or there is a gap before it
-//!                                    | verify |-----> fallback           that cannot be confirmed
-//!                                    +--------+
-//!                                         |
-//!                                         v
-//!                                    the next VMA
+//!          +-------------------- detached, at most MAX_RETRIES times -----------------+
+//!          v                                                                          |
+//!    +-----------+ found    +------+ locked    +--------+ it comes next               |
+//!    |   find    |--------->| lock |---------->| verify |-------------> the next VMA  |
+//!    |  from pos |          +------+           +--------+                             |
+//!    +-----------+            |  |                 | it ends at or below pos, or there |
+//!          | nothing          |  +-----------------|-- is a gap before it that cannot -+
+//!          |                  | contended          |   be confirmed
+//!          v                  v                    v
+//!       the end,           fallback             fallback
+//!       or the fallback if a writer was there
 //! ```
 //!
 //! The fallback takes `mmap_lock` for reading, finds the VMA, read-locks it and releases
@@ -28,22 +25,22 @@
 //!
 //! # Why a gap has to be verified
 //!
-//! Between finding a VMA and locking it a writer may come. Here the reader is at `pos`, finds B, and
-//! before it has locked it a writer unmaps the head of B and maps C in its place:
+//! Between finding a VMA and locking it a writer may come. Here the reader is at `pos` and finds B.
+//! Before it has locked B, a writer unmaps the head of B and maps C in its place:
 //!
 //! ```text
-//!                pos
-//!                 |
-//!    found        [ A ][       B      ]
-//!    locked       [ A ][   C   ][  B  ]
-//!                      ^
-//!                      the reader would show a gap from here to the start of B, though there was
-//!                      a VMA before and there is one after
+//!                    pos
+//!                     |
+//!    when found       [         B         ]
+//!    when locked      [    C    ][   B    ]
+//!                     ^          ^
+//!                     the reader would show a gap, though something was mapped there before and
+//!                     after the change
 //! ```
 //!
 //! A gap is therefore only believed if nobody can have changed the address space since the lookup,
-//! or if a second lookup, made with the VMA locked, finds the same VMA. While it is locked its range
-//! cannot change, so that nothing stands between `pos` and its start at that moment.
+//! or if it is looked at once more with the VMA locked. While it is locked its range cannot change,
+//! so that what was seen of the addresses before it was true at that moment.
 //!
 //! # Why the previous VMA stays locked during the lookup
 //!
@@ -51,17 +48,23 @@
 //! may come before the lookup and merge it with its neighbour:
 //!
 //! ```text
-//!                     pos
-//!                      |
-//!    found and shown   [  A  ][  B  ]       [  C  ]
-//!    A unlocked        [      A     ]       [  C  ]
-//!                             ^
-//!                             the entry that covers the last address of A is followed by C, so
-//!                             that the reader would show a gap in place of B
+//!                           pos
+//!                            |
+//!    when shown       [  A   ][    B    ]       [  C  ]
+//!    when unlocked    [        A        ]       [  C  ]
+//!                            ^                  ^
+//!                            the entry that covers the last address of A is followed by C, so that
+//!                            the reader would show a gap in place of B
 //! ```
 //!
-//! No second lookup would notice, because nothing changes between this lookup and the lock on C. So
-//! the next VMA is looked up with A still locked, when nobody can change where A ends.
+//! No snapshot would tell, because nothing changes between this lookup and the lock on C. So the
+//! next VMA is looked up with A still locked, when nobody can change where A ends.
+//!
+//! # Lookups are not atomic
+//!
+//! The search for the next VMA passes over gaps, and may miss a VMA that a writer maps over the end
+//! of a gap while the reader passes it. So what is found, or that nothing is, is only believed if
+//! nobody can have changed the address space meanwhile, or if there is no gap.
 //!
 //! This file knows no type of the kernel, so that the protocol can be run against other address
 //! spaces than real ones.
@@ -74,10 +77,12 @@ pub(crate) const MAX_RETRIES: usize = 3;
 
 /// Why a VMA could not be read-locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+// Where VMAs have no locks, none fails to be locked.
+#[cfg_attr(not(CONFIG_PER_VMA_LOCK), allow(dead_code))]
 pub(crate) enum LockError {
     /// It is no longer part of the address space.
     Detached,
-    /// It is being changed.
+    /// It is being changed, or has too many readers.
     Contended,
 }
 
@@ -85,6 +90,15 @@ pub(crate) enum LockError {
 pub(crate) trait StableVma {
     /// Returns the addresses that the VMA covers.
     fn range(&self) -> Range<usize>;
+}
+
+/// A state from which a reader can look up a VMA under RCU.
+pub(crate) trait Lookup<A: AddressSpace> {
+    /// Takes a snapshot, for [`AddressSpace::changed_since`].
+    fn snapshot(&self) -> A::Snapshot;
+
+    /// Finds the next VMA. If there is none, the RCU section is left.
+    fn find(self) -> Result<A::Found, A::Idle>;
 }
 
 /// The operations on an address space that the protocol is made of.
@@ -95,13 +109,13 @@ pub(crate) trait StableVma {
 pub(crate) trait AddressSpace: Sized {
     /// Nothing is held.
     type Idle;
-    /// In an RCU section, with an iterator over the VMAs. It has a position: an address, or the VMA
-    /// that it found last.
-    type Rcu;
-    /// Like `Rcu`, and the iterator has found a VMA. It is not locked and may be stale.
+    /// In an RCU section, with an iterator at an address.
+    type Rcu: Lookup<Self>;
+    /// In an RCU section. A VMA has been found. It is not locked and may be stale.
     type Found;
-    /// A VMA is read-locked.
-    type Locked: StableVma;
+    /// In an RCU section, with a VMA read-locked. The next one is looked up from its end, before it
+    /// is unlocked.
+    type Locked: StableVma + Lookup<Self>;
     /// `mmap_lock` is held for reading, with an iterator that stands at a VMA.
     type MmapLocked: StableVma;
     /// A moment in the history of the address space.
@@ -109,34 +123,20 @@ pub(crate) trait AddressSpace: Sized {
     /// Why `mmap_lock` could not be taken.
     type Error;
 
-    /// Whether VMAs have locks. If not, all is done under `mmap_lock`.
-    const VMA_LOCKS: bool;
-
-    /// Enters an RCU section, with the iterator at `pos`.
-    fn enter_rcu(idle: Self::Idle, pos: usize) -> Self::Rcu;
-
-    /// Leaves the RCU section.
-    fn exit_rcu(rcu: Self::Rcu) -> Self::Idle;
-
-    /// Takes a snapshot, for [`AddressSpace::changed_since`].
-    fn snapshot(rcu: &Self::Rcu) -> Self::Snapshot;
+    /// Enters an RCU section, with the iterator at `pos`. Fails where VMAs have no locks.
+    fn enter_rcu(idle: Self::Idle, pos: usize) -> Result<Self::Rcu, Self::Idle>;
 
     /// Returns `false` only if no writer can have changed the address space since the snapshot.
-    fn changed_since(rcu: &Self::Rcu, snapshot: Self::Snapshot) -> bool;
+    fn changed_since(snapshot: Self::Snapshot) -> bool;
 
-    /// Finds the next VMA. Returns [`None`], with the RCU section left, if there is none.
-    ///
-    /// If the position of the iterator is a VMA that has been unlocked, this may miss what that VMA
-    /// has grown over since.
-    fn find(rcu: Self::Rcu) -> Option<Self::Found>;
+    /// Tries to read-lock the VMA, without waiting. On failure the RCU section has been left.
+    fn try_lock(found: Self::Found) -> Result<Self::Locked, (LockError, Self::Idle)>;
 
-    /// Tries to read-lock the VMA, without waiting. The position of the iterator is the VMA as it
-    /// has been locked. On failure the RCU section has been left.
-    #[expect(clippy::type_complexity)]
-    fn try_lock(found: Self::Found) -> Result<(Self::Locked, Self::Rcu), (LockError, Self::Idle)>;
+    /// Returns `true` only if nothing is mapped from `pos` to the start of the VMA.
+    fn is_gap_before(locked: &mut Self::Locked, pos: usize) -> bool;
 
-    /// Sets the iterator to `pos`, and returns whether the next VMA from there is `locked`.
-    fn finds_again(rcu: &mut Self::Rcu, pos: usize, locked: &Self::Locked) -> bool;
+    /// Unlocks the VMA and leaves the RCU section.
+    fn unlock(locked: Self::Locked) -> Self::Idle;
 
     /// Takes `mmap_lock` for reading and finds the first VMA that ends above `pos`.
     ///
@@ -144,8 +144,8 @@ pub(crate) trait AddressSpace: Sized {
     fn lock_mmap(idle: Self::Idle, pos: usize) -> Result<Option<Self::MmapLocked>, Self::Error>;
 
     /// Exchanges `mmap_lock` for the read lock of the VMA that the iterator stands at. Fails if
-    /// the VMA has too many readers.
-    fn lock_vma(at: Self::MmapLocked) -> Result<(Self::Locked, Self::Idle), Self::MmapLocked>;
+    /// the VMA has too many readers, and where VMAs have no locks.
+    fn lock_vma(at: Self::MmapLocked) -> Result<Self::Locked, Self::MmapLocked>;
 
     /// Goes on to the next VMA under `mmap_lock`. Returns [`None`], with `mmap_lock` released, if
     /// there is none.
@@ -154,8 +154,8 @@ pub(crate) trait AddressSpace: Sized {
 
 /// A reader that stands at a VMA, by what keeps the VMA from changing.
 pub(crate) enum At<A: AddressSpace> {
-    /// The VMA is read-locked, in an RCU section. They are dropped in this order.
-    Vma(A::Locked, A::Rcu),
+    /// The VMA is read-locked.
+    Vma(A::Locked),
     /// `mmap_lock` is held for reading, until the reader stops.
     Mmap(A::MmapLocked),
 }
@@ -164,7 +164,7 @@ impl<A: AddressSpace> StableVma for At<A> {
     #[inline]
     fn range(&self) -> Range<usize> {
         match self {
-            At::Vma(locked, _) => locked.range(),
+            At::Vma(locked) => locked.range(),
             At::Mmap(at) => at.range(),
         }
     }
@@ -173,78 +173,84 @@ impl<A: AddressSpace> StableVma for At<A> {
 /// Finds the first VMA that ends above `pos`.
 #[inline]
 pub(crate) fn first<A: AddressSpace>(idle: A::Idle, pos: usize) -> Result<Option<At<A>>, A::Error> {
-    if A::VMA_LOCKS {
-        find_and_lock(A::enter_rcu(idle, pos), pos, None)
-    } else {
-        Ok(A::lock_mmap(idle, pos)?.map(At::Mmap))
+    match A::enter_rcu(idle, pos) {
+        Ok(rcu) => find_and_lock(rcu, pos),
+        Err(idle) => Ok(A::lock_mmap(idle, pos)?.map(At::Mmap)),
     }
 }
 
 /// Finds the first VMA that ends above the end of the one that `at` stands at.
+// This and what it calls are on the way to each line. Out of line, a tenth of the cost of a walk is
+// moving the states in and out of memory.
 #[inline(always)]
 pub(crate) fn next<A: AddressSpace>(at: At<A>) -> Result<Option<At<A>>, A::Error> {
     match at {
-        At::Vma(locked, rcu) => {
+        At::Vma(locked) => {
             let pos = locked.range().end;
-            find_and_lock(rcu, pos, Some(locked))
+            find_and_lock(locked, pos)
         }
         At::Mmap(at) => Ok(A::next_under_mmap_lock(at).map(At::Mmap)),
     }
 }
 
-/// Finds, locks and verifies the first VMA that ends above `pos`, where the iterator has to be.
-///
-/// `previous` is the VMA that ends at `pos`, if the iterator found it. It stays locked until the
-/// next one has been found: as long as it cannot grow, nothing between the two can be missed.
-// Called once for each line. Out of line, a tenth of its cost is moving the states in and out.
+/// Finds, locks and verifies the first VMA that ends above `pos`, which is where `from` is.
 #[inline(always)]
-fn find_and_lock<A: AddressSpace>(
-    mut rcu: A::Rcu,
+fn find_and_lock<A: AddressSpace, L: Lookup<A>>(
+    from: L,
     pos: usize,
-    mut previous: Option<A::Locked>,
 ) -> Result<Option<At<A>>, A::Error> {
-    let mut retries = 0;
+    let at = match attempt::<A, L>(from, pos) {
+        Attempt::Done(locked) => return Ok(locked.map(At::Vma)),
+        Attempt::Detached(idle) => retry::<A>(idle, pos),
+        Attempt::Failed(idle) => fallback::<A>(idle, pos),
+    }?;
 
-    let idle = loop {
-        // This comes before the lookup, so that a writer who comes between the two is noticed.
-        let snapshot = A::snapshot(&rcu);
+    // Taken apart so that what is returned above can be in registers.
+    Ok(match at {
+        Some(At::Vma(locked)) => Some(At::Vma(locked)),
+        Some(At::Mmap(at)) => Some(At::Mmap(at)),
+        None => None,
+    })
+}
 
-        let found = A::find(rcu);
-        drop(previous.take());
-        let Some(found) = found else {
-            return Ok(None);
-        };
+/// How an attempt to get the next VMA without `mmap_lock` ends.
+enum Attempt<A: AddressSpace> {
+    /// Here it is, or there is none.
+    Done(Option<A::Locked>),
+    /// What was found was detached before it could be locked.
+    Detached(A::Idle),
+    /// It takes `mmap_lock` to be sure. The VMA, if there was one, is not locked any more: a writer
+    /// who holds `mmap_lock` may be waiting for its readers.
+    Failed(A::Idle),
+}
 
-        match A::try_lock(found) {
-            Ok((locked, mut rcu)) => {
-                if comes_next::<A>(&locked, &mut rcu, pos, snapshot) {
-                    return Ok(Some(At::Vma(locked, rcu)));
-                }
+#[inline(always)]
+fn attempt<A: AddressSpace, L: Lookup<A>>(from: L, pos: usize) -> Attempt<A> {
+    // This comes before the lookup, so that a writer who comes between the two is noticed.
+    let snapshot = from.snapshot();
 
-                // `mmap_lock` must not be taken with a VMA locked: a writer who holds it may be
-                // waiting for the readers of that VMA.
-                drop(locked);
-                break A::exit_rcu(rcu);
-            }
-            Err((LockError::Detached, idle)) if retries < MAX_RETRIES => {
-                retries += 1;
-                rcu = A::enter_rcu(idle, pos);
-            }
-            Err((_, idle)) => break idle,
-        }
+    let found = match from.find() {
+        Ok(found) => found,
+        Err(idle) if A::changed_since(snapshot) => return Attempt::Failed(idle),
+        Err(_) => return Attempt::Done(None),
     };
 
-    fallback(idle, pos)
+    match A::try_lock(found) {
+        Ok(mut locked) => {
+            if comes_next::<A>(&mut locked, pos, snapshot) {
+                Attempt::Done(Some(locked))
+            } else {
+                Attempt::Failed(A::unlock(locked))
+            }
+        }
+        Err((LockError::Detached, idle)) => Attempt::Detached(idle),
+        Err((LockError::Contended, idle)) => Attempt::Failed(idle),
+    }
 }
 
 /// Returns whether `locked`, which was found from `pos` after `snapshot`, is what comes next.
-#[inline]
-fn comes_next<A: AddressSpace>(
-    locked: &A::Locked,
-    rcu: &mut A::Rcu,
-    pos: usize,
-    snapshot: A::Snapshot,
-) -> bool {
+#[inline(always)]
+fn comes_next<A: AddressSpace>(locked: &mut A::Locked, pos: usize, snapshot: A::Snapshot) -> bool {
     let Range { start, end } = locked.range();
 
     // It may have been shrunk or moved, before it was locked, to where the reader has been already.
@@ -252,22 +258,32 @@ fn comes_next<A: AddressSpace>(
         return false;
     }
 
-    start <= pos || !A::changed_since(rcu, snapshot) || A::finds_again(rcu, pos, locked)
+    start <= pos || !A::changed_since(snapshot) || A::is_gap_before(locked, pos)
+}
+
+/// Looks for the next VMA again, from `pos`, because the one that was found was detached.
+#[cold]
+fn retry<A: AddressSpace>(mut idle: A::Idle, pos: usize) -> Result<Option<At<A>>, A::Error> {
+    for _ in 0..MAX_RETRIES {
+        idle = match A::enter_rcu(idle, pos) {
+            Ok(rcu) => match attempt::<A, A::Rcu>(rcu, pos) {
+                Attempt::Done(locked) => return Ok(locked.map(At::Vma)),
+                Attempt::Detached(idle) => idle,
+                Attempt::Failed(idle) => return fallback(idle, pos),
+            },
+            Err(idle) => idle,
+        };
+    }
+
+    fallback(idle, pos)
 }
 
 /// Finds and locks the first VMA that ends above `pos` with the help of `mmap_lock`, waiting for
 /// the writer who holds it.
 #[cold]
 fn fallback<A: AddressSpace>(idle: A::Idle, pos: usize) -> Result<Option<At<A>>, A::Error> {
-    let Some(at) = A::lock_mmap(idle, pos)? else {
-        return Ok(None);
-    };
-
-    Ok(Some(match A::lock_vma(at) {
-        Ok((locked, idle)) => {
-            let end = locked.range().end;
-            At::Vma(locked, A::enter_rcu(idle, end))
-        }
+    Ok(A::lock_mmap(idle, pos)?.map(|at| match A::lock_vma(at) {
+        Ok(locked) => At::Vma(locked),
         Err(at) => At::Mmap(at),
     }))
 }

@@ -71,7 +71,8 @@ impl FileOperations {
     ///
     /// # Safety
     ///
-    /// They must only be used for files in `/proc/PID`, and from `open` on.
+    /// They must only be used for files in `/proc/PID`, and from `open` on. The code of `T` must
+    /// not be unloaded while such a file is open.
     pub const unsafe fn new<T: PidFile>() -> Self {
         Self(bindings::file_operations {
             open: Some(open::<T>),
@@ -161,6 +162,7 @@ pub const PROCMAP_QUERY: u32 =
 /// Context: Process context, may sleep; no lock may be held.
 ///
 /// Mirrors `do_procmap_query`, see there for the errors.
+#[inline]
 pub fn procmap_query(mm: Option<&Mm>, arg: usize) -> Result {
     let mm = mm.map_or(core::ptr::null_mut(), Mm::as_raw);
 

@@ -6,6 +6,7 @@ use super::MmWithUser;
 use crate::{
     bindings,
     error::{to_result, Error, Result},
+    kunit::in_kunit_test,
     prelude::*,
     processor::cpu_relax,
     sync::{
@@ -29,9 +30,15 @@ pub struct TestMm {
 }
 
 impl TestMm {
-    /// Makes an address space and attaches it. Only for the thread of a test.
+    /// Makes an address space and attaches it to the thread of the test.
+    ///
+    /// Errors: `EINVAL` outside a test, or `ENOMEM`.
     pub fn attach() -> Result<Self> {
-        // SAFETY: The test runs in a thread of its own.
+        if !in_kunit_test() {
+            return Err(EINVAL);
+        }
+
+        // SAFETY: This is the thread of a test, which is a kernel thread made for it.
         to_result(unsafe { bindings::kunit_attach_mm() })?;
 
         Ok(Self {
@@ -69,8 +76,8 @@ impl TestMm {
         to_result(unsafe { bindings::vm_munmap(range.start, range.len()) })
     }
 
-    /// Gives these addresses a flag that others do not have (`MADV_DONTFORK`), so that a VMA of which
-    /// they are a part is split. The VMA goes on to exist as the part that has the flag.
+    /// Gives these addresses a flag that others do not have (`MADV_DONTFORK`), so that a VMA that
+    /// they are a part of is split. The VMA goes on to exist as the part that has the flag.
     #[cfg(CONFIG_ADVISE_SYSCALLS)]
     pub fn set_flag(&self, range: Range<usize>) -> Result {
         // SAFETY: The address space is alive, all arguments are checked.
@@ -91,7 +98,9 @@ impl TestMm {
         let mm = self.mm.clone();
 
         workqueue::system_unbound().try_spawn(GFP_KERNEL, move || {
-            while order.load(Acquire) == WAIT {
+            // A test that fails is ended without its destructors.
+            let start = Instant::<Monotonic>::now();
+            while order.load(Acquire) == WAIT && start.elapsed() < PATIENCE {
                 fsleep(Delta::from_micros(50));
             }
             if order.load(Acquire) == GO {
@@ -126,6 +135,9 @@ fn attached_to(mm: ARef<MmWithUser>, change: fn(&TestMm) -> Result) -> Result {
     result
 }
 
+/// How long the two threads wait for each other.
+const PATIENCE: Delta = Delta::from_secs(10);
+
 const WAIT: i32 = 0;
 const GO: i32 = 1;
 const DONE: i32 = 2;
@@ -139,7 +151,8 @@ impl Writer {
     /// Has the change made, and returns when it has been.
     ///
     /// This does not sleep, so that it can be called between any two steps of a reader. The change
-    /// must not have to wait for a lock of that reader.
+    /// must not have to wait for a lock of that reader. It cannot be made on a kernel without
+    /// preemption that has only one CPU.
     ///
     /// Errors: `EINVAL` if the change failed, `ETIMEDOUT` if it was not done within ten seconds.
     pub fn run(self) -> Result {
@@ -147,7 +160,7 @@ impl Writer {
 
         self.0.store(GO, Release);
         while self.0.load(Acquire) == GO {
-            if start.elapsed() > Delta::from_secs(10) {
+            if start.elapsed() > PATIENCE {
                 return Err(ETIMEDOUT);
             }
             cpu_relax();

@@ -3,29 +3,28 @@
 //! Iterating over the VMAs of an address space.
 //!
 //! There are two ways to walk the VMAs of an address space that is in use. Under RCU, a VMA is
-//! found without any lock, may be gone a moment later, and can be used once it has been read-locked.
-//! Under `mmap_lock`, what is found stays. The usual walk tries the first and falls back to the
-//! second. Each state of such a walk is a type here, and each step consumes the state that it
-//! leaves:
+//! found without any lock, may be gone a moment later, and can be used once it is read-locked. Under
+//! `mmap_lock`, what is found stays. The usual walk tries the first and falls back to the second.
+//! Each state of such a walk is a type here, and each step consumes the state that it leaves:
 //!
 //! ```text
-//!               enter_rcu(addr)              next()
-//!   VmaIter ---------------------> RcuVmaIter -----> FoundVma
-//!    ^ ^ |                             ^                | start_read()
-//!    | | |                             |                |
-//!    | | |       VmaReadGuard and -----+------- Ok -----+
-//!    | | |                                              |
-//!    | | +---- RCU section left, nothing held -- Err ---+
-//!    | |
-//!    | | find_under_mmap_lock(addr)        start_read()
-//!    | +---------------------------> MmapVma ----------> VmaReadGuard and VmaIter,
-//!    |                               |    ^              mmap_lock released
+//!              enter_rcu(addr)              next()             start_read()
+//!   VmaIter --------------------> RcuVmaIter -----> FoundVma ----------------> LockedVma
+//!    ^ ^ |                                           |   ^                      |   | ^
+//!    | | |                                           |   +------- next() -------+   | |
+//!    | | +-- nothing held ------------- on failure --+                              | |
+//!    | | +---------------------------------------------- unlock() ------------------+ |
+//!    | |                                                                              |
+//!    | | find_under_mmap_lock(addr)        start_read(), mmap_lock released           |
+//!    | +---------------------------> MmapVma -----------------------------------------+
+//!    |                               |    ^
 //!    +---------- unlock() -----------+    |
 //!                                    +----+ next()
 //! ```
 //!
-//! So an iterator cannot be used after the RCU section that its position belongs to, the fields of
-//! a VMA cannot be read before it is locked, and `mmap_lock` cannot be taken inside an RCU section.
+//! So the fields of a VMA cannot be read before it is locked, a position in the tree cannot be used
+//! after the RCU section that it belongs to, and an iterator that has a VMA locked or is in an RCU
+//! section cannot take `mmap_lock`.
 //!
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/mmap_lock.h`](srctree/include/linux/mmap_lock.h)
@@ -34,8 +33,7 @@
 
 use super::{virt::VmaRef, MmWithUser, MmapReadGuard};
 use crate::{
-    bindings,
-    container_of,
+    bindings, container_of,
     error::{to_result, Result},
     types::{NotThreadSafe, Opaque},
 };
@@ -126,7 +124,11 @@ impl<'a> VmaIter<'a> {
         // borrowed for `'a`.
         unsafe {
             let tree = (*self.state.0.get()).mas.tree;
-            MmWithUser::from_raw(container_of!(tree, bindings::mm_struct, __bindgen_anon_1.mm_mt))
+            MmWithUser::from_raw(container_of!(
+                tree,
+                bindings::mm_struct,
+                __bindgen_anon_1.mm_mt
+            ))
         }
     }
 
@@ -151,7 +153,7 @@ impl<'a> VmaIter<'a> {
     ///
     /// Context: Process context, may sleep. Errors: `EINTR` if a fatal signal arrives meanwhile.
     ///
-    /// Mirrors `mmap_read_lock_killable`, `vma_iter_init` and `vma_next`.
+    /// Mirrors `mmap_read_lock_killable`, `vma_iter_set` and `vma_next`.
     #[inline]
     pub fn find_under_mmap_lock(mut self, addr: usize) -> Result<Option<MmapVma<'a>>> {
         let guard = self.address_space().mmap_read_lock_killable()?;
@@ -218,7 +220,7 @@ impl<'a> MmapVma<'a> {
     /// Mirrors `vma_start_read_locked`.
     #[cfg(CONFIG_PER_VMA_LOCK)]
     #[inline]
-    pub fn start_read(self) -> Result<(VmaReadGuard<'a>, VmaIter<'a>), Self> {
+    pub fn start_read(self) -> Result<LockedVma<'a>, Self> {
         // SAFETY: By the type invariants the VMA is attached, and `mmap_lock` is held.
         if !unsafe { bindings::vma_start_read_locked(self.vma.as_ptr()) } {
             return Err(self);
@@ -230,8 +232,13 @@ impl<'a> MmapVma<'a> {
             vma: unsafe { VmaRef::from_raw(self.vma.as_ptr()) },
             _nts: NotThreadSafe,
         };
+        let end = guard.end();
 
-        Ok((guard, self.unlock()))
+        // INVARIANT: The iterator is at the end of the VMA, in an RCU section of its own.
+        Ok(LockedVma {
+            guard,
+            iter: self.unlock().enter_rcu(end),
+        })
     }
 }
 
@@ -267,50 +274,34 @@ impl<'a> RcuVmaIter<'a> {
         self.iter.address_space()
     }
 
-    /// Moves the iterator to `addr`: the next VMA will be the first that ends above it.
     #[inline]
-    pub fn set(&mut self, addr: usize) {
-        // SAFETY: The iterator's memory is valid and exclusively ours.
+    fn set(&mut self, addr: usize) {
+        // SAFETY: The iterator's memory is valid and exclusively ours, and was initialised.
         unsafe { bindings::vma_iter_set(self.iter.as_raw(), addr) };
     }
 
     #[inline]
     fn find(&mut self) -> Option<NonNull<bindings::vm_area_struct>> {
-        // SAFETY: By the type invariants the iterator was initialised in this RCU section, so that
-        // the nodes it refers to have not been freed.
+        // SAFETY: By the type invariants the position was set in this RCU section, so that the
+        // nodes it refers to have not been freed.
         NonNull::new(unsafe { bindings::vma_next(self.iter.as_raw()) })
     }
 
-    /// Finds the next VMA. It is not locked, and may be changed or detached at any time.
+    /// Finds the first VMA that ends above the address of the iterator. It is not locked, and may
+    /// be changed or detached at any time.
     ///
-    /// Returns [`None`], with the RCU section left, if there is none.
+    /// If there is none, the RCU section is left.
     ///
-    /// The iterator goes on from the VMA that it found last. If that one may have changed since,
-    /// this misses what it has grown over. So either keep it locked until this returns, or
-    /// [`set`](Self::set) the iterator to an address before.
+    /// This can miss a VMA that is mapped over the end of a gap while the lookup passes the gap.
+    /// [`MmapLockSpeculation`] tells whether that is possible.
     #[inline]
     #[expect(clippy::should_implement_trait)]
-    pub fn next(mut self) -> Option<FoundVma<'a>> {
-        let vma = self.find()?;
-
-        // INVARIANT: `vma` was found in the RCU section that the iterator holds open.
-        Some(FoundVma { vma, iter: self })
-    }
-
-    /// Finds the next VMA and tells whether it is `vma`.
-    ///
-    /// With `vma` locked and the iterator set to an address below its start, the answer tells
-    /// whether there is a gap between the two.
-    #[inline]
-    pub fn next_is(&mut self, vma: &VmaReadGuard<'_>) -> bool {
-        self.find()
-            .is_some_and(|found| found.as_ptr() == vma.as_ptr())
-    }
-
-    /// Leaves the RCU section.
-    #[inline]
-    pub fn exit(self) -> VmaIter<'a> {
-        self.iter
+    pub fn next(mut self) -> Result<FoundVma<'a>, VmaIter<'a>> {
+        match self.find() {
+            // INVARIANT: `vma` was found in the RCU section that the iterator holds open.
+            Some(vma) => Ok(FoundVma { vma, iter: self }),
+            None => Err(self.iter),
+        }
     }
 }
 
@@ -345,18 +336,15 @@ pub struct FoundVma<'a> {
 impl<'a> FoundVma<'a> {
     /// Tries to read-lock the VMA, without waiting.
     ///
-    /// When this succeeds the VMA is attached to the address space and cannot change, and the
-    /// iterator's RCU section goes on, with the iterator at the end of the VMA. But the VMA need
+    /// When this succeeds the VMA is attached to the address space and cannot change. But it need
     /// not cover what it covered when it was found: the caller has to look at its range, and to
-    /// verify what it concludes from a gap before it, for instance by [`MmapLockSpeculation`].
+    /// verify what it concludes from a gap before it ([`LockedVma::gap_from`]).
     ///
     /// When it fails the RCU section has been left.
     ///
     /// Mirrors `vma_start_read`.
     #[inline]
-    pub fn start_read(
-        self,
-    ) -> Result<(VmaReadGuard<'a>, RcuVmaIter<'a>), (StartReadError, VmaIter<'a>)> {
+    pub fn start_read(self) -> Result<LockedVma<'a>, (StartReadError, VmaIter<'a>)> {
         let RcuVmaIter { iter, rcu } = self.iter;
 
         // SAFETY: `rcu` shows that the RCU read lock is held. By the type invariants the pointer
@@ -382,7 +370,8 @@ impl<'a> FoundVma<'a> {
                 iter.set(guard.end());
             }
 
-            return Ok((guard, iter));
+            // INVARIANT: The iterator is at the VMA as it was locked, or at its end.
+            return Ok(LockedVma { guard, iter });
         }
 
         // On failure `vma_start_read` has released the RCU read lock.
@@ -394,6 +383,87 @@ impl<'a> FoundVma<'a> {
         } else {
             (StartReadError::Detached, iter)
         })
+    }
+}
+
+/// A read-locked VMA, and an iterator that stands at it, in an RCU section.
+///
+/// # Invariants
+///
+/// The entry that `iter` has found last is that of the VMA, or `iter` is at the end of the VMA.
+/// The VMA is attached to the address space of `iter`.
+#[cfg(CONFIG_PER_VMA_LOCK)]
+#[must_use]
+pub struct LockedVma<'a> {
+    // Dropped before the RCU section is left.
+    guard: VmaReadGuard<'a>,
+    iter: RcuVmaIter<'a>,
+}
+
+#[cfg(CONFIG_PER_VMA_LOCK)]
+impl<'a> LockedVma<'a> {
+    /// Returns the address space.
+    #[inline]
+    pub fn address_space(&self) -> &'a MmWithUser {
+        self.iter.address_space()
+    }
+
+    /// Finds the next VMA, and then unlocks this one.
+    ///
+    /// If there is none, the RCU section is left.
+    ///
+    /// This VMA stays locked during the lookup because an iterator goes on from the entry that it
+    /// has found last. If this VMA could grow meanwhile, what it has grown over would be missed.
+    #[inline]
+    #[expect(clippy::should_implement_trait)]
+    pub fn next(self) -> Result<FoundVma<'a>, VmaIter<'a>> {
+        let Self { guard, iter } = self;
+        let found = iter.next();
+        drop(guard);
+        found
+    }
+
+    /// Returns whether nothing is mapped from `addr` to the start of this VMA.
+    ///
+    /// It may return `false` although this is so.
+    // Out of line, this would have the VMA in memory where it is called, not in registers.
+    #[inline(always)]
+    pub fn gap_from(&mut self, addr: usize) -> bool {
+        self.iter.set(addr);
+
+        // SAFETY: The iterator's memory is valid and exclusively ours, and was just set in the RCU
+        // section that is still open.
+        let (entry, last) = unsafe {
+            let mas = &mut (*self.iter.iter.as_raw()).mas;
+            (bindings::mas_walk(mas), mas.last)
+        };
+
+        // INVARIANT: The iterator is at the end of the VMA.
+        self.iter.set(self.guard.end());
+
+        // Unlike a search for the next entry, this walk goes down the tree once and starts again
+        // when it comes upon a node that has been replaced. So its answer, an empty range, was true
+        // at one moment, and the VMA that follows the range cannot have changed since.
+        entry.is_null() && last == self.guard.start() - 1
+    }
+
+    /// Unlocks the VMA and leaves the RCU section.
+    #[inline]
+    pub fn unlock(self) -> VmaIter<'a> {
+        let Self { guard, iter } = self;
+        drop(guard);
+        iter.iter
+    }
+}
+
+// Make all `VmaRef` methods available on `LockedVma`.
+#[cfg(CONFIG_PER_VMA_LOCK)]
+impl Deref for LockedVma<'_> {
+    type Target = VmaRef;
+
+    #[inline]
+    fn deref(&self) -> &VmaRef {
+        &self.guard
     }
 }
 
@@ -457,7 +527,6 @@ impl MmWithUser {
     }
 
     /// Returns the gate VMA, if the architecture has one for this address space.
-    #[inline]
     pub fn gate_vma(&self) -> Option<GateVma> {
         // SAFETY: The pointer is valid since self is a reference.
         let vma = NonNull::new(unsafe { bindings::get_gate_vma(self.as_raw()) })?;

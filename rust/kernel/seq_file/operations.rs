@@ -22,9 +22,9 @@ pub type Index = bindings::loff_t;
 
 /// A sequential file whose records are produced one after the other.
 ///
-/// `seq_file` fills its buffer in chunks. For each it calls `start`, then `show` and `next` in turn,
-/// then `stop`, all on one thread and with the lock of the [`SeqFile`] held. What lives for how long
-/// is a type each:
+/// `seq_file` fills its buffer in chunks. For each it calls `start`, then `show` and `next` in
+/// turn, then `stop`, all on one thread and with the lock of the [`SeqFile`] held. Each lifetime is
+/// a type:
 ///
 /// ```text
 ///   open                                                     release
@@ -111,6 +111,7 @@ impl SeqFile {
     /// `inode` and `file` must be those of a file that is being opened and that nobody else can use
     /// yet. If this succeeds, its `release` operation must call [`SeqFile::release_iter`] with the
     /// same `T`, and until then nothing else may change its private data.
+    /// The code of `T` must not be unloaded while the file is open.
     pub unsafe fn open_iter<T: Operations>(
         inode: *mut bindings::inode,
         file: *mut bindings::file,
@@ -118,7 +119,8 @@ impl SeqFile {
     ) -> Result {
         let private = KBox::<Private<T>>::new_uninit(GFP_KERNEL_ACCOUNT)?;
 
-        // SAFETY: The caller promises that the file is being opened. The table lives forever.
+        // SAFETY: The caller promises that the file is being opened, and that the table, which is
+        // part of the code of `T`, outlives it.
         to_result(unsafe { bindings::seq_open(file, Table::<T>::OPERATIONS) })?;
 
         let opened = match open() {
@@ -159,8 +161,8 @@ impl SeqFile {
     ///
     /// # Safety
     ///
-    /// `inode` and `file` must be those of a file that `open_iter::<T>` has opened and that is being
-    /// released.
+    /// `inode` and `file` must be those of a file that `open_iter::<T>` has opened and that is
+    /// being released.
     pub unsafe fn release_iter<T: Operations>(
         inode: *mut bindings::inode,
         file: *mut bindings::file,

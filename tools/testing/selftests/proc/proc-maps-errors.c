@@ -744,119 +744,106 @@ TEST_F_TIMEOUT(maps_no_memory, grow, TIMEOUT)
 }
 
 /*
- * A fork of a large process holds its mmap_lock for writing, and locks its
- * mappings, for as long as the copying takes: a reader waits meanwhile.
+ * Readers that wait for a large target, which holds its mmap_lock for writing
+ * for long and locks its mappings meanwhile: all of them by a fork, so that a
+ * reader waits for its first line; those from SPOT on by mlock2(), so that it
+ * waits between two lines. Neither changes the text.
  */
 #define LARGE	60000
 #define TRIES	50
+#define HITS	5
 
+enum work {
+	FORK,
+	LOCK,
+};
+
+/* Shared by the test, the target and the reader */
 struct scene {
-	int forking;		/* by the target */
-	int stop;		/* to the reader */
-	int signals;		/* from here on by the reader */
-	int passes;
-	int wrong;
+	int begun;		/* works of the target */
+	int done;
+	bool eager;		/* the reader also reads when there is no work */
+	bool stop;
+	int passes;		/* of the reader */
+	int signals;
+	bool wrong;
 };
 
 static struct scene *scene;
 
-static int get(const int *flag)
-{
-	return __atomic_load_n(flag, __ATOMIC_SEQ_CST);
-}
-
-static void set(int *flag, int value)
-{
-	__atomic_store_n(flag, value, __ATOMIC_SEQ_CST);
-}
+#define get(flag)		__atomic_load_n(flag, __ATOMIC_SEQ_CST)
+#define set(flag, value)	__atomic_store_n(flag, value, __ATOMIC_SEQ_CST)
 
 static int build_large(const void *arg)
 {
 	return map_many(LARGE);
 }
 
-static int fork_slowly(int cmd)
+static int work(int what)
 {
+	static bool locked;
 	pid_t pid;
+	int err;
 
-	set(&scene->forking, 1);
-	pid = fork();
-	if (!pid)
-		_exit(0);
-	set(&scene->forking, 0);
-	return pid < 0 ? errno : waitpid(pid, NULL, 0) != pid;
-}
-
-FIXTURE(maps_signal)
-{
-	struct target target;
-	struct text whole;
-};
-
-FIXTURE_VARIANT(maps_signal)
-{
-	enum maps_impl impl;
-};
-
-FIXTURE_VARIANT_ADD(maps_signal, c) {
-	.impl = MAPS_C,
-};
-
-FIXTURE_VARIANT_ADD(maps_signal, rust) {
-	.impl = MAPS_RUST,
-};
-
-FIXTURE_SETUP(maps_signal)
-{
-	const char *cannot = maps_cannot_test();
-	int fd;
-
-	if (cannot)
-		SKIP(return, "%s", cannot);
-	scene = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
-		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, scene);
-	ASSERT_EQ(0, target_start(&self->target, build_large, fork_slowly, NULL));
-	fd = maps_open(self->target.pid, variant->impl);
-	ASSERT_LE(0, fd);
-	ASSERT_EQ(0, text_read(&self->whole, fd));
-	ASSERT_LT(LARGE, text_lines(&self->whole));
-	close(fd);
-}
-
-FIXTURE_TEARDOWN(maps_signal)
-{
-	target_stop(&self->target);
-	text_free(&self->whole);
+	set(&scene->begun, get(&scene->begun) + 1);
+	if (what == FORK) {
+		pid = fork();
+		if (!pid)
+			_exit(0);
+		err = pid < 0 ? errno : 0;
+	} else if (locked) {
+		err = munlock((void *)SPOT, LARGE * PAGE);
+	} else {
+		err = mlock2((void *)SPOT, LARGE * PAGE, MLOCK_ONFAULT);
+	}
+	set(&scene->done, get(&scene->done) + 1);
+	if (what == FORK && !err)
+		return waitpid(pid, NULL, 0) != pid;
+	locked = !locked;
+	return err ? errno : 0;
 }
 
 static void count_signal(int sig)
 {
-	scene->signals++;
+	set(&scene->signals, get(&scene->signals) + 1);
 }
 
-/* Reads all of it, over and over; does not end by itself but when told so */
-static pid_t start_reader(pid_t target, enum maps_impl impl, const struct text *whole)
+static bool reads(int fd, const struct text *expected)
 {
-	int fd = maps_open(target, impl);
+	struct text got = {};
+	bool good;
+
+	while (got.len < expected->len) {
+		static char buf[1 << 16];
+		size_t left = expected->len - got.len;
+		ssize_t n = read(fd, buf, left < sizeof(buf) ? left : sizeof(buf));
+
+		if (n <= 0)
+			break;
+		text_append(&got, buf, n);
+	}
+	good = text_same("before", expected, "now", &got);
+	text_free(&got);
+	return good;
+}
+
+/* Reads the same text from the start, over and over; never ends by itself */
+static pid_t start_reader(int fd, const struct text *text)
+{
 	pid_t parent = getpid(), pid = fork();
 
-	if (pid) {
-		close(fd);
+	if (pid)
 		return pid;
-	}
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(1);
 	sigaction(SIGUSR1, &(struct sigaction){ .sa_handler = count_signal }, NULL);
 	while (!get(&scene->stop)) {
-		struct text got = {};
-
-		if (lseek(fd, 0, SEEK_SET) || text_read(&got, fd) ||
-		    !text_same("before", whole, "now", &got))
-			set(&scene->wrong, 1);
+		if (!get(&scene->eager) && get(&scene->begun) == get(&scene->done))
+			continue;
+		if (lseek(fd, 0, SEEK_SET) || !reads(fd, text))
+			set(&scene->wrong, true);
 		set(&scene->passes, get(&scene->passes) + 1);
-		text_free(&got);
 	}
 	_exit(0);
 }
@@ -876,89 +863,152 @@ static char process_state(pid_t pid)
 }
 
 /*
- * Have the target fork, and wait until the reader waits for it: true when it
- * was seen asleep in the kernel while the fork was going on.
+ * Have the target work: true as soon as the reader was seen asleep in the
+ * kernel during that, false when the work was done before.
  */
-static bool reader_waits(const struct target *target, pid_t reader)
+static bool reader_waits(const struct target *target, pid_t reader, int what)
 {
-	int cmd = 0, passes = get(&scene->passes);
+	int round = get(&scene->done);
 
-	while (get(&scene->passes) == passes)
-		usleep(100);
-	if (write(target->to, &cmd, sizeof(cmd)) != sizeof(cmd))
+	if (write(target->to, &what, sizeof(what)) != sizeof(what))
 		maps_die("target");
-	while (!get(&scene->forking)) {
-		/* all of it may have happened while this one did not run */
-		if (process_state(target->pid) == 'S')
-			return false;
-	}
-	while (get(&scene->forking)) {
-		if (process_state(reader) == 'D' && get(&scene->forking))
+	while (get(&scene->done) == round) {
+		if (get(&scene->begun) > round && process_state(reader) == 'D' &&
+		    get(&scene->done) == round)
 			return true;
 	}
 	return false;
 }
 
-TEST_F_TIMEOUT(maps_signal, fatal, TIMEOUT)
+FIXTURE(maps_signal)
 {
-	bool killed = false;
-	int tries, fd;
-	struct text after = {};
+	struct target target;
+	struct text whole;
+};
 
-	for (tries = 0; tries < TRIES && !killed; tries++) {
-		pid_t reader = start_reader(self->target.pid, variant->impl,
-					    &self->whole);
-		bool waits = reader_waits(&self->target, reader);
+FIXTURE_SETUP(maps_signal)
+{
+	const char *cannot = maps_cannot_test();
+	int fd;
 
-		ASSERT_EQ(0, kill(reader, SIGKILL));
-		while (waits && get(&scene->forking) && !killed) {
-			if (waitpid(reader, NULL, WNOHANG) == reader)
-				killed = get(&scene->forking);
-		}
-		waitpid(reader, NULL, 0);
-		ASSERT_EQ(0, target_reply(&self->target));
-	}
-	EXPECT_TRUE(killed)
-		TH_LOG("a reader that waits for mmap_lock did not die before the lock was free");
-	TH_LOG("killed at try %d", tries);
-	EXPECT_EQ(0, get(&scene->wrong));
-
-	fd = maps_open(self->target.pid, variant->impl);
-	ASSERT_EQ(0, text_read(&after, fd));
+	if (cannot)
+		SKIP(return, "%s", cannot);
+	scene = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, scene);
+	ASSERT_EQ(0, target_start(&self->target, build_large, work, NULL));
+	fd = maps_open(self->target.pid, MAPS_C);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, text_read(&self->whole, fd));
+	ASSERT_LT(LARGE, text_lines(&self->whole));
 	close(fd);
-	EXPECT_TRUE(text_same("before", &self->whole, "after", &after));
-	text_free(&after);
 }
 
-/* A signal with a handler does not end a read, whatever it waits for. */
+FIXTURE_TEARDOWN(maps_signal)
+{
+	target_stop(&self->target);
+	text_free(&self->whole);
+}
+
+/*
+ * Kill a reader that waits: it is gone before what it waits for is there. Who
+ * shares its descriptor goes on where it was. Gives that position.
+ */
+static off_t kill_waiting(struct __test_metadata *_metadata,
+			  struct target *target, const struct text *whole,
+			  enum maps_impl impl, enum work what)
+{
+	/* one byte takes the first line only, so that it is this it waits for */
+	struct text rest = {}, expected, first = { .data = whole->data, .len = 1 };
+	bool killed = false;
+	off_t at = -1;
+
+	for (int i = 0; i < TRIES && !killed; i++) {
+		int fd = maps_open(target->pid, impl), round = get(&scene->done);
+		pid_t reader = start_reader(fd, what == FORK ? &first : whole);
+		bool waits = reader_waits(target, reader, what);
+
+		ASSERT_EQ(0, kill(reader, SIGKILL));
+		while (waits && !killed && get(&scene->done) == round) {
+			if (waitpid(reader, NULL, WNOHANG) == reader)
+				killed = get(&scene->done) == round;
+		}
+		waitpid(reader, NULL, 0);
+		ASSERT_EQ(0, target_reply(target));
+
+		at = lseek(fd, 0, SEEK_CUR);
+		ASSERT_LE(0, at);
+		rest.len = 0;
+		ASSERT_EQ(0, text_read(&rest, fd));
+		expected.data = whole->data + at;
+		expected.len = whole->len - at;
+		EXPECT_TRUE(text_same("rest of the file", &expected,
+				      maps_impl_name[impl], &rest));
+		close(fd);
+	}
+	EXPECT_TRUE(killed)
+		TH_LOG("%s: no reader died while it waited for mmap_lock",
+		       maps_impl_name[impl]);
+	EXPECT_FALSE(get(&scene->wrong));
+	text_free(&rest);
+	return at;
+}
+
+TEST_F_TIMEOUT(maps_signal, fatal, TIMEOUT)
+{
+	for (int impl = MAPS_C; impl <= MAPS_RUST; impl++)
+		kill_waiting(_metadata, &self->target, &self->whole, impl, FORK);
+}
+
+/*
+ * Not with C: its m_next() leaves the position where it was, so that seq_file
+ * complains and the next reader gets the last line again.
+ */
+TEST_F_TIMEOUT(maps_signal, fatal_between_lines, TIMEOUT)
+{
+	for (int i = 0; i < HITS; i++) {
+		EXPECT_LT(0, kill_waiting(_metadata, &self->target, &self->whole,
+					  MAPS_RUST, LOCK))
+			TH_LOG("it did not wait between two lines");
+	}
+}
+
+/* A signal with a handler does not end a read, whatever that waits for. */
 TEST_F_TIMEOUT(maps_signal, handled, TIMEOUT)
 {
-	pid_t reader = start_reader(self->target.pid, variant->impl,
-					    &self->whole);
-	int hits = 0, status;
+	for (int impl = MAPS_C; impl <= MAPS_RUST; impl++) {
+		int fd = maps_open(self->target.pid, impl), hits = 0, status;
+		pid_t reader = start_reader(fd, &self->whole);
 
-	for (int tries = 0; tries < TRIES && hits < 5; tries++) {
-		int passes;
+		for (int i = 0; i < TRIES && hits < 2 * HITS; i++) {
+			if (reader_waits(&self->target, reader, i & 1 ? LOCK : FORK)) {
+				int round = get(&scene->done);
 
-		if (reader_waits(&self->target, reader)) {
+				ASSERT_EQ(0, kill(reader, SIGUSR1));
+				usleep(1000);
+				hits += get(&scene->done) == round;
+			}
+			ASSERT_EQ(0, target_reply(&self->target));
+		}
+		EXPECT_EQ(2 * HITS, hits);
+
+		/* and now without anything to wait for */
+		set(&scene->signals, 0);
+		set(&scene->passes, 0);
+		set(&scene->eager, true);
+		while (get(&scene->passes) < 4) {
 			ASSERT_EQ(0, kill(reader, SIGUSR1));
 			usleep(1000);
-			hits += get(&scene->forking);
 		}
-		ASSERT_EQ(0, target_reply(&self->target));
-		/* now without anything to wait for */
-		passes = get(&scene->passes);
-		while (get(&scene->passes) < passes + 2) {
-			ASSERT_EQ(0, kill(reader, SIGUSR1));
-			usleep(1000);
-		}
+		set(&scene->stop, true);
+		ASSERT_EQ(reader, waitpid(reader, &status, 0));
+		EXPECT_EQ(0, status);
+		EXPECT_LT(10, get(&scene->signals));
+		EXPECT_FALSE(get(&scene->wrong));
+		close(fd);
+		set(&scene->eager, false);
+		set(&scene->stop, false);
 	}
-	set(&scene->stop, 1);
-	ASSERT_EQ(reader, waitpid(reader, &status, 0));
-	EXPECT_EQ(0, status);
-	EXPECT_EQ(5, hits);
-	EXPECT_LT(10, get(&scene->signals));
-	EXPECT_EQ(0, get(&scene->wrong));
 }
 
 int main(int argc, char **argv)
