@@ -186,9 +186,9 @@ mod tests {
         next: Range<usize>,
     }
 
-    /// Finds the first VMA from `pos`, has another thread make `change`, locks the VMA, asks if there
-    /// is a gap before it, and locks the next one. Holds nothing when it returns, so that a test may
-    /// fail.
+    /// Finds the first VMA from `pos`, has another thread make `change`, locks the VMA, asks if
+    /// there is a gap before it, and locks the next one. Holds nothing when it returns, so that a
+    /// test may fail.
     #[cfg(CONFIG_PER_VMA_LOCK)]
     fn see(
         mm: &TestMm,

@@ -33,11 +33,10 @@ mod walk_test;
 use kernel::fs::proc::FileOperations;
 
 /// The operations of `/proc/PID/maps`.
-//
-// SAFETY: `pid_maps_open()` in fs/proc/task_mmu.c, the only one to refer to this, is the `open` of
-// a file in /proc/PID, and begins with the `open` of this table. This code is never unloaded: it is
-// built into the kernel.
 #[no_mangle]
 #[allow(non_upper_case_globals)]
 pub static proc_pid_maps_rust_operations: FileOperations =
+    // SAFETY: `pid_maps_open()` in fs/proc/task_mmu.c, the only one to refer to this, is the `open`
+    // of a file in /proc/PID, and begins with the `open` of this table. This code is never
+    // unloaded: it is built into the kernel.
     unsafe { FileOperations::new::<maps::Maps>() };

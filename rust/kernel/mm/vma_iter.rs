@@ -3,9 +3,10 @@
 //! Iterating over the VMAs of an address space.
 //!
 //! There are two ways to walk the VMAs of an address space that is in use. Under RCU, a VMA is
-//! found without any lock, may be gone a moment later, and can be used once it is read-locked. Under
-//! `mmap_lock`, what is found stays. The usual walk tries the first and falls back to the second.
-//! Each state of such a walk is a type here, and each step consumes the state that it leaves:
+//! found without any lock, may be gone a moment later, and can be used once it is read-locked.
+//! Under `mmap_lock`, what is found stays. The usual walk tries the first and falls back to the
+//! second. Each state of such a walk is a type here, and each step consumes the state that it
+//! leaves:
 //!
 //! ```text
 //!              enter_rcu(addr)              next()             start_read()
@@ -195,7 +196,6 @@ impl<'a> MmapVma<'a> {
     ///
     /// Returns [`None`], with `mmap_lock` released, if there is no other VMA.
     #[inline]
-    #[expect(clippy::should_implement_trait)]
     pub fn next(self) -> Option<Self> {
         Self::find(self.iter, self.guard)
     }
@@ -295,7 +295,6 @@ impl<'a> RcuVmaIter<'a> {
     /// This can miss a VMA that is mapped over the end of a gap while the lookup passes the gap.
     /// [`MmapLockSpeculation`] tells whether that is possible.
     #[inline]
-    #[expect(clippy::should_implement_trait)]
     pub fn next(mut self) -> Result<FoundVma<'a>, VmaIter<'a>> {
         match self.find() {
             // INVARIANT: `vma` was found in the RCU section that the iterator holds open.
@@ -415,7 +414,6 @@ impl<'a> LockedVma<'a> {
     /// This VMA stays locked during the lookup because an iterator goes on from the entry that it
     /// has found last. If this VMA could grow meanwhile, what it has grown over would be missed.
     #[inline]
-    #[expect(clippy::should_implement_trait)]
     pub fn next(self) -> Result<FoundVma<'a>, VmaIter<'a>> {
         let Self { guard, iter } = self;
         let found = iter.next();

@@ -557,6 +557,13 @@ FIXTURE(maps_no_memory)
 	int fail_all;
 };
 
+#define LARGE	60000
+
+static int build_large(const void *arg)
+{
+	return map_many(LARGE);
+}
+
 static int build_deep(const void *arg)
 {
 	return map_many(100) ?: map_deep_file(8);
@@ -670,6 +677,34 @@ TEST_F_TIMEOUT(maps_no_memory, open, TIMEOUT)
 	}
 }
 
+/* Reading takes one allocation, the buffer, however many lines there are. */
+TEST_F_TIMEOUT(maps_no_memory, one_for_all_lines, TIMEOUT)
+{
+	static char buf[1 << 17];
+	struct target many;
+
+	ASSERT_EQ(0, target_start(&many, build_large, NULL, NULL));
+	for (int impl = MAPS_C; impl <= MAPS_RUST; impl++) {
+		int fd = maps_open(many.pid, impl);
+		long lines = 0;
+		bool failed;
+		ssize_t len;
+
+		ASSERT_LE(0, fd);
+		fail_nth(self->fail_nth, 2);
+		while ((len = read(fd, buf, sizeof(buf))) > 0) {
+			for (ssize_t i = 0; i < len; i++)
+				lines += buf[i] == '\n';
+		}
+		failed = did_fail(self->fail_nth);
+		EXPECT_EQ(0, len);
+		EXPECT_FALSE(failed);
+		EXPECT_LT(LARGE, lines);
+		close(fd);
+	}
+	target_stop(&many);
+}
+
 /* read(2) with each of its allocations failing in turn, then without failure */
 TEST_F_TIMEOUT(maps_no_memory, read, TIMEOUT)
 {
@@ -749,7 +784,6 @@ TEST_F_TIMEOUT(maps_no_memory, grow, TIMEOUT)
  * reader waits for its first line; those from SPOT on by mlock2(), so that it
  * waits between two lines. Neither changes the text.
  */
-#define LARGE	60000
 #define TRIES	50
 #define HITS	5
 
@@ -773,11 +807,6 @@ static struct scene *scene;
 
 #define get(flag)		__atomic_load_n(flag, __ATOMIC_SEQ_CST)
 #define set(flag, value)	__atomic_store_n(flag, value, __ATOMIC_SEQ_CST)
-
-static int build_large(const void *arg)
-{
-	return map_many(LARGE);
-}
 
 static int work(int what)
 {
