@@ -168,5 +168,12 @@ pub fn procmap_query(mm: Option<&Mm>, arg: usize) -> Result {
 
     // SAFETY: The mm is borrowed, or NULL, which stands for a process without one. The user address
     // is checked where it is used.
-    to_result(unsafe { bindings::do_procmap_query(mm, arg as *mut c_void) })
+    let error = unsafe { bindings::do_procmap_query(mm, arg as *mut c_void) };
+
+    // `to_result()` is not inlined, so only call it where it makes a difference.
+    if error == 0 {
+        Ok(())
+    } else {
+        to_result(error)
+    }
 }
