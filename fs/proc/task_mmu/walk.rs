@@ -6,17 +6,15 @@
 //! locked is what comes next:
 //!
 //! ```text
-//!          +-------------------- detached, at most MAX_RETRIES times -----------------+
-//!          v                                                                          |
-//!    +-----------+ found    +------+ locked    +--------+ it comes next               |
-//!    |   find    |--------->| lock |---------->| verify |-------------> the next VMA  |
-//!    |  from pos |          +------+           +--------+                             |
-//!    +-----------+            |  |                 | it ends at or below pos, or there |
-//!          | nothing          |  +-----------------|-- is a gap before it that cannot -+
-//!          |                  | contended          |   be confirmed
-//!          v                  v                    v
-//!       the end,           fallback             fallback
-//!       or the fallback if a writer was there
+//!    find -----------------> lock ------------------> verify --------------> the next VMA
+//!     |                       |                         |
+//!     | nothing:              | detached: find again,   | it ends at or below pos,
+//!     |   the end, or,        |   at most MAX_RETRIES   | or there is a gap before it
+//!     |   if a writer may     |   times                 | that cannot be confirmed
+//!     |   have been there     |                         |
+//!     |                       | contended               |
+//!     v                       v                         v
+//!    fallback              fallback                  fallback
 //! ```
 //!
 //! The fallback takes `mmap_lock` for reading, finds the VMA, read-locks it and releases
