@@ -19,6 +19,7 @@
 #endif
 
 #define MANY		65000
+#define TIMEOUT		300	/* seconds for each test */
 
 /*
  * A build function returns 0, a positive errno when it failed, a negative one
@@ -590,7 +591,7 @@ static void expect_text(struct __test_metadata *_metadata,
 		TH_LOG("not in the text: %s", what);
 }
 
-TEST_F(maps_diff, process)
+TEST_F_TIMEOUT(maps_diff, process, TIMEOUT)
 {
 	pid_t pid = self->target.pid;
 
@@ -602,7 +603,7 @@ TEST_F(maps_diff, process)
 		expect_text(_metadata, &self->text, variant->expect[i]);
 }
 
-TEST_F(maps_diff, second_thread)
+TEST_F_TIMEOUT(maps_diff, second_thread, TIMEOUT)
 {
 	char path[64];
 
@@ -614,7 +615,7 @@ TEST_F(maps_diff, second_thread)
 }
 
 /* Paths are shown as seen from the reader's root, not the opener's. */
-TEST_F(maps_diff, from_inside)
+TEST_F_TIMEOUT(maps_diff, from_inside, TIMEOUT)
 {
 	pid_t pid = self->target.pid;
 	int c = maps_open(pid, MAPS_C);
