@@ -16,7 +16,8 @@ make run      build the kernel with the Rust /proc/PID/maps and show it in a gue
 make shell    a shell in the guest (leave it with `exit`)
 make test     all tests; prints KTAP and at the end N passed, N failed, N skipped
 make lint     rustfmt, clippy, checkpatch and other checks of the sources
-make bench    instructions per line, Rust against C
+make bench    instructions per line and VMA, Rust against C; how long readers
+              hold up the process that they read about
 
 make build    build the kernel and the guest's file system, and no more
 make lay      bring the kernel tree in the cache to the end of the series

@@ -3,7 +3,8 @@
 """Makes the guest's file system and runs a command in the guest.
 
 The guest is the built kernel with an initramfs: busybox, bash, strace, the
-programs of harness/guest and the kernel's selftests for proc under /selftests.
+programs of harness/guest and under /selftests the kernel's selftests for proc
+and some of those for mm.
 """
 
 import argparse
@@ -28,7 +29,17 @@ GUEST = SRC / "harness/guest"
 BUILT = CACHE / "guest"
 IMAGE = CACHE / "guest.cpio"
 KERNEL = CACHE / "build/slim/arch/x86/boot/bzImage"
-MEMORY = "2G"
+MEMORY = 3072   # MiB
+
+# The selftests for mm that read maps, smaps or pagemap, themselves or through
+# vm_util.c. Left out are folio_split_race_test, ksm_tests, hmm-tests and
+# memory-failure, which take no more than page frames and swap entries from
+# pagemap, and need minutes, many runs with different arguments, a module that
+# makes memory and a kernel that can break memory.
+MM_SELFTESTS = ("cow", "guard-regions", "khugepaged", "ksm_functional_tests", "madv_populate", "merge",
+                "mkdirty", "mlock-random-test", "mlock2-tests", "pagemap_ioctl", "pfnmap",
+                "prctl_thp_disable", "rmap", "soft-dirty", "split_huge_page_test", "transhuge-stress",
+                "uffd-unit-tests", "uffd-wp-mremap")
 
 # What must not be in a kernel log. `Call Trace:` is not here: fault injection
 # prints one for each failure that a test asked for.
@@ -94,7 +105,40 @@ def built_selftests():
     missing = [t for t in listed if not (where / t.replace(":", "/", 1)).is_file()]
     if missing or not listed:
         raise Failed(f"selftests did not build: {' '.join(missing)}; the log is {shown(LOG / 'selftests.log')}")
+    add_mm_selftests(where)
     return where
+
+
+def add_mm_selftests(where):
+    """Adds MM_SELFTESTS to the folder of built selftests. The makefile of mm can
+    only install everything, so its programs are named to it one by one."""
+    built = BUILT / "selftests.mm"
+    wanted = json.dumps([(BUILT / "headers.stamp").read_text(), MM_SELFTESTS, sorted(
+        (p, d) for p, d in series.laid().items() if p.startswith("tools/testing/selftests/mm/"))])
+    stamp = built / "stamp"
+    if not stamp.exists() or stamp.read_text() != wanted:
+        source = TREE / "tools/testing/selftests/mm"
+        shutil.rmtree(built, ignore_errors=True)
+        built.mkdir(parents=True)
+        try:
+            step("building the selftests for mm", ["make", "-C", source, f"OUTPUT={built}",
+                 f"KHDR_INCLUDES=-isystem {BUILT / 'headers/include'}", "USERLDFLAGS=-static -s",
+                 f"-j{os.cpu_count()}", *(built / name for name in MM_SELFTESTS)],
+                 "selftests-mm.log", env={"ARCH": "x86_64"}, count=r"^  CC ", of=len(MM_SELFTESTS),
+                 what="programs")
+        finally:
+            # what the makefile found of the host's libraries, which it leaves
+            # beside the sources
+            for name in ("local_config.mk", "local_config.h_gen"):
+                (source / name).unlink(missing_ok=True)
+        stamp.write_text(wanted)
+    (where / "mm").mkdir()
+    for name in MM_SELFTESTS:
+        shutil.copy(built / name, where / "mm")
+    # the runner knows one set of arguments for each name
+    (where / "mm/khugepaged-shmem").symlink_to("khugepaged")
+    with open(where / "kselftest-list.txt", "a") as f:
+        f.writelines(f"mm:{name}\n" for name in sorted({*MM_SELFTESTS, "khugepaged-shmem"}))
 
 
 def libraries(program):
@@ -165,13 +209,18 @@ def with_command(command, terminal, share, folder):
 
 def qemu(kernel, initrd, folder, accel, share, append):
     argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-            "-m", MEMORY, "-kernel", str(kernel), "-initrd", str(initrd)]
+            "-m", f"{MEMORY}M", "-kernel", str(kernel), "-initrd", str(initrd)]
     if accel == "icount":
         argv += ["-accel", "tcg", "-icount", "shift=0,sleep=off", "-cpu", "max", "-smp", "1"]
     elif accel == "kvm":
-        argv += ["-accel", "kvm", "-cpu", "host", "-smp", "2"]
+        argv += ["-accel", "kvm", "-cpu", "host", "-smp", "2,sockets=2"]
     else:
-        argv += ["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"]
+        argv += ["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2,sockets=2"]
+    if accel != "icount":
+        # two nodes of a socket each, so that memory can be bound to one
+        for node in range(2):
+            argv += ["-object", f"memory-backend-ram,id=node{node},size={MEMORY // 2}M",
+                     "-numa", f"node,nodeid={node},cpus={node},memdev=node{node}"]
     # ttyS0 is the command's, ttyS1 takes its status, ttyS2 is the kernel's,
     # which the firmware does not know, so nothing but the kernel writes there.
     argv += ["-chardev", "stdio,id=command,signal=off", "-serial", "chardev:command",

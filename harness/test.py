@@ -161,18 +161,19 @@ def test_kunit():
     return kunit(guest.KERNEL, "kunit")
 
 
-def selftests(kernel, name):
-    """The kernel's selftests for proc with Rust serving, through the kernel's
-    own runner."""
+def selftests(kernel, name, collection="proc", prepare=""):
+    """A collection of the kernel's selftests with Rust serving, through the
+    kernel's own runner."""
     with lock():
         guest.make_image()
     command = ("echo Y >/sys/module/task_mmu/parameters/rust && grep -q Y /sys/module/task_mmu/parameters/rust"
                " || { echo 'the kernel has no switch task_mmu.rust'; exit 1; }\n"
-               "/selftests/run_kselftest.sh -o 600 2>&1")
+               f"{prepare}\n/selftests/run_kselftest.sh -c {collection} -o 600 2>&1")
     result = guest.boot(command, name=name, kernel=kernel, timeout=1500)
     programs = kselftests(result.output.decode(errors="replace").splitlines())
     listed = [line.split(":")[1] for line in
-              (guest.BUILT / "selftests/kselftest-list.txt").read_text().split()]
+              (guest.BUILT / "selftests/kselftest-list.txt").read_text().split()
+              if line.startswith(f"{collection}:")]
     cases = []
     for program in listed:
         cases.append(programs.pop(program, None) or Case(program, "not ok", ["it gave no result"]))
@@ -185,10 +186,10 @@ def kselftests(lines):
     programs = {}
     said = []
     for line in lines:
-        if line.startswith("# selftests: proc: "):
+        if line.startswith("# selftests: "):
             said = []
             continue
-        m = re.match(r"(not ok|ok) \d+ selftests: proc: (\S+)\s*(?:# (.*))?$", line)
+        m = re.match(r"(not ok|ok) \d+ selftests: \w+: (\S+)\s*(?:# (.*))?$", line)
         if not m:
             said.append(re.sub(r"^# ?", "", line))
             continue
@@ -209,6 +210,23 @@ def kselftests(lines):
 
 def test_selftests():
     return selftests(guest.KERNEL, "selftests")
+
+
+def test_mm_selftests():
+    """The base's tests of mm; those that pass are not told one by one."""
+    prepare = ("mkswap /dev/ram0 >/dev/null && swapon /dev/ram0 || exit 1\n"
+               "export KSELFTEST_KHUGEPAGED_SHMEM_ARGS=all:shmem\n"
+               # all of its tests take minutes; only those with `wp` read pagemap
+               "export KSELFTEST_UFFD_UNIT_TESTS_ARGS='-f wp'\n"
+               "export KSELFTEST_TRANSHUGE_STRESS_ARGS='-d 5 512'")
+    cases = selftests(guest.KERNEL, "mm-selftests", "mm", prepare)
+    for case in cases:
+        others = [leaf for leaf in case.leaves() if leaf.result != "ok"]
+        passed = len(case.leaves()) - len(others)
+        if passed and others:
+            others.append(Case(f"{passed} more"))
+        case.subtests = others if case.subtests else []
+    return cases
 
 
 def test_commits():
@@ -271,6 +289,7 @@ PIECES = {
     "compile-fail": (test_compile_fail, "misuse of the abstractions does not compile"),
     "kunit": (test_kunit, "KUnit suites and doctests"),
     "selftests": (test_selftests, "the kernel's selftests for proc, with Rust serving"),
+    "mm-selftests": (test_mm_selftests, "the kernel's selftests for mm that read smaps or pagemap"),
     "harness": (test_harness, "the guest, and that errors in it are seen"),
     "matrix": (test_matrix, "other configurations and arm64 build without a warning"),
     "commits": (test_commits, "each commit builds without a warning"),
@@ -294,7 +313,7 @@ def run():
     # what all pieces stand on
     with lock():
         series.lay()
-        if set(names) & {"compile-fail", "kunit", "selftests", "harness"}:
+        if set(names) & {"compile-fail", "kunit", "selftests", "mm-selftests", "harness"}:
             build.build("slim")
             guest.make_image()
     print("KTAP version 1")

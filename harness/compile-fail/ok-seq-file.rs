@@ -37,7 +37,7 @@ impl Operations for Digits {
         Ok(Some(&cursor[1..]).filter(|digits| !digits.is_empty()))
     }
 
-    fn show(m: &SeqFile, cursor: &Self::Cursor<'_>) -> Result {
+    fn show<'s>(&self, _state: &mut (), m: &SeqFile, cursor: &mut Self::Cursor<'s>) -> Result {
         seq_print!(m, "{}\n", cursor[0]);
         Ok(())
     }

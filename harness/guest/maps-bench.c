@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Measures reading of /proc/PID/maps, as the C and as the Rust code serve it,
- * on processes with different mappings. Meant for a guest whose clock counts
- * instructions: what it prints as instructions are nanoseconds.
+ * Measures reading of /proc/PID/maps, smaps, smaps_rollup and numa_maps, as the
+ * C and as the Rust code serve them, on processes with different mappings. Meant
+ * for a guest whose clock counts instructions: what it prints as instructions
+ * are nanoseconds.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +31,7 @@
 #define SWITCH	"/sys/module/task_mmu/parameters/rust"
 #define PAGE	4096UL
 #define SPOT	0x100000000UL
-#define MIN_LINES 30000	/* read in a round, so that the clock's ticks even out */
+#define ROUND	50000000L	/* at least so long, so that the clock's ticks even out */
 #define STOCK	900	/* descriptors that use up the slab caches' stock */
 #define HOLDERS	64	/* descriptors whose memory is measured together */
 
@@ -51,6 +52,20 @@ static void make_anonymous(int count)
 		die("mmap");
 	for (int i = 1; i < count; i += 2) {
 		if (mprotect(at + i * PAGE, PAGE, PROT_READ))
+			die("mprotect");
+	}
+}
+
+static void make_populated(int count)
+{
+	char *at = mmap((void *)SPOT, count * PAGE, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+
+	if (at == MAP_FAILED)
+		die("mmap");
+	for (int i = 0; i < count; i++) {
+		at[i * PAGE] = 1;
+		if (i % 2 && mprotect(at + i * PAGE, PAGE, PROT_READ))
 			die("mprotect");
 	}
 }
@@ -107,6 +122,7 @@ static const struct workload {
 	int count;
 	int held;	/* measure the memory that a reader holds, too */
 	int query;	/* by PROCMAP_QUERY, not by reading */
+	const char *file;	/* not maps */
 } workloads[] = {
 	{ "anonymous", make_anonymous, 20, .held = 1 },
 	{ "anonymous", make_anonymous, 1000 },
@@ -117,6 +133,10 @@ static const struct workload {
 	{ "files in fives", make_files, 10000, .held = 1 },
 	{ "different files", make_many_files, 10000 },
 	{ "query", make_anonymous, 10000, .query = 1 },
+	{ "smaps_rollup", make_anonymous, 2000, .file = "smaps_rollup" },
+	{ "smaps_rollup with a page each", make_populated, 2000, .file = "smaps_rollup" },
+	{ "smaps", make_anonymous, 2000, .file = "smaps" },
+	{ "numa_maps", make_anonymous, 2000, .file = "numa_maps" },
 };
 
 /* A process with these mappings, asleep */
@@ -144,7 +164,7 @@ static pid_t start(const struct workload *w)
 	return pid;
 }
 
-static int open_maps(pid_t pid, int rust)
+static int open_file(pid_t pid, const char *file, int rust)
 {
 	int fd = open(SWITCH, O_WRONLY);
 	char path[64];
@@ -152,7 +172,7 @@ static int open_maps(pid_t pid, int rust)
 	if (fd < 0 || write(fd, rust ? "Y" : "N", 1) != 1)
 		die(SWITCH);
 	close(fd);
-	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
 	fd = open(path, O_RDONLY);
 	if (fd < 0)
 		die(path);
@@ -226,7 +246,7 @@ static void hold(int *fds, int count, pid_t pid, int rust, int depth)
 	for (int i = 0; i < count; i++) {
 		int got = 0;
 
-		fds[i] = open_maps(pid, rust);
+		fds[i] = open_file(pid, "maps", rust);
 		do {
 			ssize_t n = read(fds[i], buf, sizeof(buf));
 
@@ -271,8 +291,9 @@ int main(int argc, char **argv)
 			rounds = atoi(optarg);
 		if (opt == 'h')
 			printf("usage: maps-bench [-r ROUNDS]\n"
-			       "Measures /proc/PID/maps, C and Rust in turn; prints a line of CSV for each\n"
-			       "workload, implementation and round (%d rounds).\n", rounds);
+			       "Measures /proc/PID/maps, smaps, smaps_rollup and numa_maps, C and Rust in\n"
+			       "turn; prints a line of CSV for each workload, implementation and round (%d\n"
+			       "rounds). Units are lines of maps, and VMAs for the other files.\n", rounds);
 		if (opt != 'r')
 			return opt == 'h' ? 0 : 2;
 	}
@@ -281,26 +302,32 @@ int main(int argc, char **argv)
 		return 2;
 	}
 
-	printf("workload,mappings,lines,implementation,round,instructions,calls,held_bytes\n");
+	printf("workload,mappings,file,units,implementation,round,instructions,calls,held_bytes\n");
 	for (size_t i = 0; i < ARRAY_SIZE(workloads); i++) {
 		const struct workload *w = &workloads[i];
+		const char *file = w->file ? w->file : "maps";
 		pid_t pid = start(w);
 		long holds[2] = {};
-		int lines = 0, half = 0;
+		int lines = 0, half = 0, passes = 0;
 
 		for (int rust = 0; rust < 2; rust++) {
-			int fd = open_maps(pid, rust);
+			int fd = open_file(pid, "maps", rust);
+			long begin;
 
-			/* also warms up what the rounds use */
 			lines = count_lines(fd, &half);
+			close(fd);
+			/* warms up what the rounds use, and tells how long it takes */
+			fd = open_file(pid, file, rust);
+			begin = now();
+			all_calls(fd, w->query);
+			passes = 1 + ROUND / (now() - begin);
 			close(fd);
 			if (w->held)
 				holds[rust] = held(pid, rust, half);
 		}
 		for (int round = 1; round <= rounds; round++) {
 			for (int rust = 0; rust < 2; rust++) {
-				int fd = open_maps(pid, rust), calls = 0;
-				int passes = 1 + MIN_LINES / lines;
+				int fd = open_file(pid, file, rust), calls = 0;
 				long begin = now(), end;
 
 				for (int pass = 0; pass < passes; pass++) {
@@ -309,9 +336,12 @@ int main(int argc, char **argv)
 				}
 				end = now();
 				close(fd);
-				printf("%s,%d,%d,%s,%d,%ld,%d,%ld\n", w->name, w->count, lines,
-				       rust ? "Rust" : "C", round, (end - begin) / passes,
-				       calls, holds[rust]);
+				printf("%s,%d,%s,%d,%s,%d,%ld,", w->name, w->count, file, lines,
+				       rust ? "Rust" : "C", round, (end - begin) / passes);
+				if (w->file)
+					printf(",\n");
+				else
+					printf("%d,%ld\n", calls, holds[rust]);
 			}
 			fflush(stdout);
 		}

@@ -33,6 +33,11 @@ __rust_helper int rust_helper_mmap_read_lock_killable(struct mm_struct *mm)
 	return mmap_read_lock_killable(mm);
 }
 
+__rust_helper int rust_helper_mmap_lock_is_contended(struct mm_struct *mm)
+{
+	return mmap_lock_is_contended(mm);
+}
+
 #ifdef CONFIG_PER_VMA_LOCK
 __rust_helper struct vm_area_struct *
 rust_helper_vma_start_read(struct mm_struct *mm, struct vm_area_struct *vma)
@@ -43,6 +48,11 @@ rust_helper_vma_start_read(struct mm_struct *mm, struct vm_area_struct *vma)
 __rust_helper bool rust_helper_vma_start_read_locked(struct vm_area_struct *vma)
 {
 	return vma_start_read_locked(vma);
+}
+
+__rust_helper bool rust_helper_vma_lock_is_contended(struct vm_area_struct *vma)
+{
+	return vma_lock_is_contended(vma);
 }
 
 __rust_helper bool rust_helper_mmap_lock_speculate_try_begin(struct mm_struct *mm,

@@ -2,15 +2,23 @@
 
 //! The address spaces of the kernel, as the protocol of [`walk`](crate::walk) sees them.
 
-use crate::walk::{AddressSpace, LockError, Lookup, StableVma};
+use crate::{
+    sums::Sum,
+    walk::{AddressSpace, LockError, Lookup, StableVma},
+};
 use core::{marker::PhantomData, ops::Range};
 use kernel::{
+    fs::proc::{
+        page_walk::{is_untouched, PageStats},
+        VmaIdentity, //
+    },
     mm::{
         virt::VmaRef,
         vma_iter::{MmapVma, VmaIter},
         MmWithUser,
     },
     prelude::*,
+    task::cond_resched,
 };
 
 /// An address space that is pinned for `'a`.
@@ -18,6 +26,66 @@ pub(crate) struct Pinned<'a>(PhantomData<&'a MmWithUser>);
 
 /// A reader that stands at a VMA of an address space that is pinned for `'a`.
 pub(crate) type At<'a> = crate::walk::At<Pinned<'a>>;
+
+/// A reader that stands at a VMA of such an address space and may sleep.
+pub(crate) type Held<'a> = crate::walk::Held<Pinned<'a>>;
+
+impl<'a> Held<'a> {
+    /// Returns the address space.
+    #[inline]
+    pub(crate) fn mm(&self) -> &'a MmWithUser {
+        match self {
+            Self::Vma(held) => held.address_space(),
+            Self::Mmap(at) => at.address_space(),
+        }
+    }
+
+    /// Returns the VMA.
+    #[inline]
+    pub(crate) fn vma(&self) -> &VmaRef {
+        match self {
+            Self::Vma(held) => held,
+            Self::Mmap(at) => at,
+        }
+    }
+}
+
+/// Returns an error if the reader is being killed.
+#[inline]
+fn check_alive() -> Result {
+    if current!().fatal_signal_pending() {
+        Err(EINTR)
+    } else {
+        Ok(())
+    }
+}
+
+impl<'a, S: PageStats> Sum<Pinned<'a>> for S {
+    #[inline]
+    fn clear(&mut self) {
+        PageStats::clear(self);
+    }
+
+    #[inline]
+    fn is_nothing(at: &At<'a>) -> bool {
+        is_untouched(at.vma())
+    }
+
+    #[inline]
+    fn add(&mut self, held: &Held<'a>, pos: usize, may_stop: bool) -> Result<usize> {
+        if is_untouched(held.vma()) {
+            return Ok(held.vma().end());
+        }
+
+        Ok(match held {
+            #[cfg(CONFIG_PER_VMA_LOCK)]
+            Held::Vma(vma) => self.gather(vma, pos, may_stop),
+            #[cfg(not(CONFIG_PER_VMA_LOCK))]
+            Held::Vma(never) => match *never {},
+            Held::Mmap(vma) => self.gather(vma, pos, may_stop),
+        })
+    }
+}
 
 impl<'a> At<'a> {
     /// Returns the address space.
@@ -51,10 +119,24 @@ impl StableVma for MmapVma<'_> {
 mod vma_locks {
     use super::*;
     use kernel::mm::vma_iter::{
-        FoundVma, LockedVma, MmapLockSpeculation, RcuVmaIter, StartReadError,
+        FoundVma, LockedVma, MmapLockSpeculation, RcuVmaIter, SleepableVma, StartReadError,
     };
+    use kernel::time::{delay::fsleep, Delta};
+
+    /// How long a reader stays out of the way of a writer that has had to wait for it.
+    ///
+    /// Who goes on at once finds the writer at work, and queues up for `mmap_lock`, which the
+    /// writer then has to hand over, and has the VMA locked again when the writer comes back.
+    const PAUSE: Delta = Delta::from_micros(100);
 
     impl StableVma for LockedVma<'_> {
+        #[inline]
+        fn range(&self) -> Range<usize> {
+            self.start()..self.end()
+        }
+    }
+
+    impl StableVma for SleepableVma<'_> {
         #[inline]
         fn range(&self) -> Range<usize> {
             self.start()..self.end()
@@ -90,7 +172,9 @@ mod vma_locks {
         type Rcu = RcuVmaIter<'a>;
         type Found = FoundVma<'a>;
         type Locked = LockedVma<'a>;
+        type Sleepable = SleepableVma<'a>;
         type MmapLocked = MmapVma<'a>;
+        type Identity = VmaIdentity;
         type Snapshot = Option<MmapLockSpeculation<'a>>;
         type Error = Error;
 
@@ -124,6 +208,16 @@ mod vma_locks {
         }
 
         #[inline]
+        fn leave_rcu(locked: LockedVma<'a>) -> SleepableVma<'a> {
+            locked.leave_rcu()
+        }
+
+        #[inline]
+        fn enter_rcu_again(held: SleepableVma<'a>) -> LockedVma<'a> {
+            held.enter_rcu()
+        }
+
+        #[inline]
         fn lock_mmap(idle: VmaIter<'a>, pos: usize) -> Result<Option<MmapVma<'a>>> {
             idle.find_under_mmap_lock(pos)
         }
@@ -136,6 +230,35 @@ mod vma_locks {
         #[inline]
         fn next_under_mmap_lock(at: MmapVma<'a>) -> Option<MmapVma<'a>> {
             at.next()
+        }
+
+        #[inline]
+        fn is_contended(at: &MmapVma<'a>) -> bool {
+            at.is_contended()
+        }
+
+        fn give_way(held: Held<'a>) -> Result<VmaIter<'a>> {
+            let idle = match held {
+                Held::Vma(vma) => {
+                    let idle = vma.unlock();
+                    fsleep(PAUSE);
+                    idle
+                }
+                Held::Mmap(at) => at.unlock(),
+            };
+            check_alive()?;
+            Ok(idle)
+        }
+
+        #[inline]
+        fn relax(_held: &Held<'a>) -> Result {
+            cond_resched();
+            check_alive()
+        }
+
+        #[inline]
+        fn identity(held: &Held<'a>) -> VmaIdentity {
+            VmaIdentity::of(held.vma())
         }
     }
 }
@@ -183,7 +306,9 @@ mod no_vma_locks {
         type Rcu = Never;
         type Found = Never;
         type Locked = Never;
+        type Sleepable = Never;
         type MmapLocked = MmapVma<'a>;
+        type Identity = VmaIdentity;
         type Snapshot = Never;
         type Error = Error;
 
@@ -207,6 +332,14 @@ mod no_vma_locks {
             match locked {}
         }
 
+        fn leave_rcu(locked: Never) -> Never {
+            match locked {}
+        }
+
+        fn enter_rcu_again(held: Never) -> Never {
+            match held {}
+        }
+
         fn lock_mmap(idle: VmaIter<'a>, pos: usize) -> Result<Option<MmapVma<'a>>> {
             idle.find_under_mmap_lock(pos)
         }
@@ -217,6 +350,28 @@ mod no_vma_locks {
 
         fn next_under_mmap_lock(at: MmapVma<'a>) -> Option<MmapVma<'a>> {
             at.next()
+        }
+
+        fn is_contended(at: &MmapVma<'a>) -> bool {
+            at.is_contended()
+        }
+
+        fn give_way(held: Held<'a>) -> Result<VmaIter<'a>> {
+            let idle = match held {
+                Held::Vma(never) => match never {},
+                Held::Mmap(at) => at.unlock(),
+            };
+            check_alive()?;
+            Ok(idle)
+        }
+
+        fn relax(_held: &Held<'a>) -> Result {
+            cond_resched();
+            check_alive()
+        }
+
+        fn identity(held: &Held<'a>) -> VmaIdentity {
+            VmaIdentity::of(held.vma())
         }
     }
 }

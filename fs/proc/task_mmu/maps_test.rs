@@ -4,6 +4,7 @@
 
 use crate::{
     address_space::At,
+    records::{Record, Resume},
     walk::{self, StableVma},
 };
 use core::ops::Range;
@@ -50,7 +51,7 @@ mod tests {
     use super::*;
 
     #[cfg(CONFIG_PER_VMA_LOCK)]
-    use kernel::mm::vma_iter::StartReadError;
+    use kernel::{mm::vma_iter::StartReadError, sync::rcu::synchronize_rcu};
 
     #[test]
     fn no_vmas() -> Result {
@@ -155,6 +156,27 @@ mod tests {
         assert_eq!(first_from(&mm, pages(0..2).end)?, Some(pages(2..3)));
         assert_eq!(first_from(&mm, pages(2..3).end)?, Some(pages(3..4)));
         assert_eq!(first_from(&mm, pages(3..4).end)?, Some(pages(4..6)));
+        Ok(())
+    }
+
+    /// The index was set for the whole VMA, then its head was shown.
+    #[test]
+    fn the_index_changes_though_the_end_is_the_same() -> Result {
+        let mm = TestMm::attach()?;
+        mm.map(pages(0..10), R)?;
+        let found = pages(0..10).end as i64;
+        mm.map(pages(0..6), RW)?;
+
+        let mut index = found;
+        let mut state = VmaIterState::new();
+        let at: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
+        let next = match Resume::default().next(at, &mut index)? {
+            Some(Record::Vma(at)) => Some(at.range()),
+            _ => None,
+        };
+
+        assert_eq!(next, Some(pages(6..10)));
+        assert_ne!(index, found);
         Ok(())
     }
 
@@ -322,6 +344,91 @@ mod tests {
         assert!(!quiet.retry());
         mm.unmap(pages(20..30))?;
         assert!(quiet.retry());
+        Ok(())
+    }
+
+    /// The nodes of the tree in which the reader has found the VMA are replaced and freed while it
+    /// sleeps.
+    #[cfg(CONFIG_PER_VMA_LOCK)]
+    #[test]
+    fn the_tree_changes_while_the_reader_sleeps() -> Result {
+        const VMAS: usize = 500;
+        let mm = alternating(VMAS)?;
+        let writer = mm.writer(|mm| {
+            mm.unmap(pages(0..200))?;
+            mm.unmap(pages(201..VMAS))?;
+            mm.map(pages(300..310), R)
+        })?;
+
+        let mut state = VmaIterState::new();
+        let at: Option<At<'_>> = walk::first(VmaIter::new(&mm, &mut state), pages(200..201).start)?;
+        let held = at.ok_or(ENOENT)?.hold();
+        writer.run()?;
+        // So that what was replaced has been freed.
+        synchronize_rcu();
+        let next = walk::next(held.resume())?.map(|at| at.range());
+
+        assert_eq!(next, Some(pages(300..310)));
+        Ok(())
+    }
+
+    /// A writer waits for the VMA while its page tables are walked.
+    // With larger pages a page table maps more than a test should allocate.
+    #[cfg(all(
+        CONFIG_PER_VMA_LOCK,
+        CONFIG_PROC_PAGE_MONITOR,
+        CONFIG_64BIT,
+        CONFIG_PAGE_SIZE_4KB
+    ))]
+    #[test]
+    fn a_walk_of_page_tables_lets_a_writer_go_first() -> Result {
+        use crate::{
+            address_space::{Held, Pinned},
+            sums::Sum,
+            walk::AddressSpace,
+        };
+        use kernel::{
+            fs::proc::page_walk::MemSizeStats,
+            processor::cpu_relax,
+            time::{Delta, Instant, Monotonic},
+        };
+
+        /// What four page tables map.
+        const PAGES: usize = 4 * 512;
+        let mm = TestMm::attach()?;
+        mm.populate(pages(0..PAGES))?;
+        let writer = mm.writer(|mm| mm.unmap(pages(PAGES - 512..PAGES)))?;
+        let start = pages(0..PAGES).start;
+        let mut all = MemSizeStats::new();
+        let mut part = MemSizeStats::new();
+
+        let mut state = VmaIterState::new();
+        let at: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
+        let held = at.hold();
+        writer.start();
+        let begin = Instant::<Monotonic>::now();
+        let waits = loop {
+            match &held {
+                Held::Vma(vma) if vma.is_contended() => break true,
+                _ if begin.elapsed() > Delta::from_secs(5) => break false,
+                _ => cpu_relax(),
+            }
+        };
+        let unstopped = all.add(&held, start, false)?;
+        let stopped = part.add(&held, start, true)?;
+        let idle = Pinned::give_way(held)?;
+        writer.finish()?;
+
+        // The writer has been there, and this is the rest.
+        let rest: At<'_> = walk::first(idle, stopped)?.ok_or(ENOENT)?;
+        let end = part.add(&rest.hold(), stopped, true)?;
+
+        assert!(waits);
+        assert_eq!(unstopped, pages(0..PAGES).end);
+        assert_eq!(all.resident(), PAGES * PAGE_SIZE);
+        assert!(start < stopped && stopped <= pages(0..PAGES - 512).end);
+        assert_eq!(end, pages(0..PAGES - 512).end);
+        assert_eq!(part.resident(), (PAGES - 512) * PAGE_SIZE);
         Ok(())
     }
 }

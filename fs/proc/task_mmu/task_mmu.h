@@ -7,21 +7,94 @@
 #ifndef _FS_PROC_TASK_MMU_H
 #define _FS_PROC_TASK_MMU_H
 
-#include <linux/compiler_types.h>
+#include <linux/numa.h>
+#include <linux/types.h>
 
 struct file_operations;
 struct inode;
+struct mempolicy;
 struct mm_struct;
+struct path;
 struct pid;
 struct seq_file;
+struct task_struct;
 struct vm_area_struct;
 
 struct mm_struct *proc_mem_open(struct inode *inode, unsigned int mode);
 struct pid *proc_inode_pid(const struct inode *inode);
 
+void get_vma_name(struct vm_area_struct *vma, const struct path **path,
+		  const char **name, const char **name_fmt);
 void show_map_vma(struct seq_file *m, struct vm_area_struct *vma);
-int do_procmap_query(struct mm_struct *mm, void __user *uarg);
+
+/* A walk of page tables that can be broken off and gone on with later. */
+struct walk_stop {
+	/* Break off where a writer waits for the lock that is held? */
+	bool may_stop;
+	/* Where the walk has ended. */
+	unsigned long addr;
+};
+
+#ifdef CONFIG_PROC_PAGE_MONITOR
+struct mem_size_stats {
+	struct walk_stop stop;
+	unsigned long resident;
+	unsigned long shared_clean;
+	unsigned long shared_dirty;
+	unsigned long private_clean;
+	unsigned long private_dirty;
+	unsigned long referenced;
+	unsigned long anonymous;
+	unsigned long lazyfree;
+	unsigned long anonymous_thp;
+	unsigned long shmem_thp;
+	unsigned long file_thp;
+	unsigned long swap;
+	unsigned long shared_hugetlb;
+	unsigned long private_hugetlb;
+	unsigned long ksm;
+	u64 pss;
+	u64 pss_anon;
+	u64 pss_file;
+	u64 pss_shmem;
+	u64 pss_dirty;
+	u64 pss_locked;
+	u64 swap_pss;
+};
+
+unsigned long smaps_gather(struct vm_area_struct *vma,
+			   struct mem_size_stats *mss, unsigned long start,
+			   bool mmap_locked);
+void show_smap_vma(struct seq_file *m, struct vm_area_struct *vma,
+		   const struct mem_size_stats *mss);
+void show_rollup(struct seq_file *m, unsigned long start, unsigned long end,
+		 const struct mem_size_stats *mss);
+#endif
+
+#ifdef CONFIG_NUMA
+struct numa_maps {
+	struct walk_stop stop;
+	unsigned long pages;
+	unsigned long anon;
+	unsigned long active;
+	unsigned long writeback;
+	unsigned long mapcount_max;
+	unsigned long dirty;
+	unsigned long swapcache;
+	unsigned long node[MAX_NUMNODES];
+};
+
+struct mempolicy *get_task_mempolicy(struct task_struct *task);
+unsigned long numa_maps_gather(struct vm_area_struct *vma, struct numa_maps *md,
+			       unsigned long start, bool mmap_locked);
+void show_numa_map_vma(struct seq_file *m, struct vm_area_struct *vma,
+		       const struct numa_maps *md,
+		       struct mempolicy *task_mempolicy);
+#endif
 
 extern const struct file_operations proc_pid_maps_rust_operations;
+extern const struct file_operations proc_pid_smaps_rust_operations;
+extern const struct file_operations proc_pid_smaps_rollup_rust_operations;
+extern const struct file_operations proc_pid_numa_maps_rust_operations;
 
 #endif /* _FS_PROC_TASK_MMU_H */

@@ -1,26 +1,48 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `/proc/PID/maps`, walked under RCU and per-VMA locks.
+//! `/proc/PID/maps` and its family, walked under RCU and per-VMA locks.
 //!
 //! How a `read(2)` becomes a line:
 //!
 //! ```text
-//!   read(2) -> seq_read() -> kernel::seq_file::Operations --> maps.rs       what a record is
-//!                                                              |   |
-//!                    address_space.rs <-- walk.rs <------------+   +--> show_map_vma() of
-//!                          |              the protocol                  fs/proc/task_mmu.c
-//!                          v
-//!                    kernel::mm::vma_iter
+//!   read(2) -> seq_read() -> kernel::seq_file::Operations
+//!                                  |
+//!      maps.rs   smaps.rs   numa_maps.rs   rollup.rs     a file each
+//!            \         \       /                |
+//!             \       entries.rs               |         records for which page tables are walked
+//!              \       /      \               |
+//!             records.rs      sums.rs <-------+         one record after the other;
+//!                      \     /                          sums in pieces: a protocol
+//!                      walk.rs                          from one VMA to the next: a protocol
+//!                         |
+//!                  address_space.rs -> kernel::mm::vma_iter
 //! ```
+//!
+//! What is printed, and how page tables are looked at, is C: `show_map_vma()`, `smaps_gather()` and
+//! others of `fs/proc/task_mmu.c`. The `ioctl` of `maps` is in `query.rs`.
 //!
 //! `fs/proc/task_mmu.c` decides by the parameter `task_mmu.rust` which of the two implementations a
 //! file gets when it is opened.
 //!
 //! Reference: `Documentation/filesystems/proc-task-mmu.rst`
 
+// Without smaps or numa_maps, less of the protocols is used.
+#![cfg_attr(not(all(CONFIG_PROC_PAGE_MONITOR, CONFIG_NUMA)), allow(dead_code))]
+
 mod address_space;
+#[cfg(any(CONFIG_PROC_PAGE_MONITOR, CONFIG_NUMA))]
+mod entries;
 mod maps;
+#[cfg(CONFIG_NUMA)]
+mod numa_maps;
 mod position;
+mod query;
+mod records;
+#[cfg(CONFIG_PROC_PAGE_MONITOR)]
+mod rollup;
+#[cfg(CONFIG_PROC_PAGE_MONITOR)]
+mod smaps;
+mod sums;
 mod walk;
 
 #[cfg(CONFIG_PROC_TASK_MMU_RUST_KUNIT_TEST)]
@@ -28,15 +50,40 @@ mod maps_test;
 #[cfg(CONFIG_PROC_TASK_MMU_RUST_KUNIT_TEST)]
 mod position_test;
 #[cfg(CONFIG_PROC_TASK_MMU_RUST_KUNIT_TEST)]
+mod scripted;
+#[cfg(CONFIG_PROC_TASK_MMU_RUST_KUNIT_TEST)]
+mod sums_test;
+#[cfg(CONFIG_PROC_TASK_MMU_RUST_KUNIT_TEST)]
 mod walk_test;
 
 use kernel::fs::proc::FileOperations;
 
-/// The operations of `/proc/PID/maps`.
-#[no_mangle]
-#[allow(non_upper_case_globals)]
-pub static proc_pid_maps_rust_operations: FileOperations =
-    // SAFETY: `pid_maps_open()` in fs/proc/task_mmu.c, the only one to refer to this, is the `open`
-    // of a file in /proc/PID, and begins with the `open` of this table. This code is never
-    // unloaded: it is built into the kernel.
-    unsafe { FileOperations::new::<maps::Maps>() };
+macro_rules! operations {
+    ($($(#[$attributes:meta])* $name:ident: $file:ty;)*) => {$(
+        $(#[$attributes])*
+        #[no_mangle]
+        #[allow(non_upper_case_globals)]
+        pub static $name: FileOperations =
+            // SAFETY: fs/proc/task_mmu.c refers to this only in the `open` of a file in /proc/PID,
+            // where it begins with the `open` of this table. This code is never unloaded: it is
+            // built into the kernel.
+            unsafe { FileOperations::new::<$file>() };
+    )*};
+}
+
+operations! {
+    /// The operations of `/proc/PID/maps`.
+    proc_pid_maps_rust_operations: maps::Maps;
+
+    /// The operations of `/proc/PID/smaps`.
+    #[cfg(CONFIG_PROC_PAGE_MONITOR)]
+    proc_pid_smaps_rust_operations: smaps::Smaps;
+
+    /// The operations of `/proc/PID/smaps_rollup`.
+    #[cfg(CONFIG_PROC_PAGE_MONITOR)]
+    proc_pid_smaps_rollup_rust_operations: rollup::Rollup;
+
+    /// The operations of `/proc/PID/numa_maps`.
+    #[cfg(CONFIG_NUMA)]
+    proc_pid_numa_maps_rust_operations: numa_maps::Numa;
+}

@@ -114,8 +114,12 @@ pub(crate) trait AddressSpace: Sized {
     /// In an RCU section, with a VMA read-locked. The next one is looked up from its end, before it
     /// is unlocked.
     type Locked: StableVma + Lookup<Self>;
+    /// A VMA is read-locked, outside of any RCU section, so that the reader may sleep.
+    type Sleepable: StableVma;
     /// `mmap_lock` is held for reading, with an iterator that stands at a VMA.
     type MmapLocked: StableVma;
+    /// What can be seen of a VMA.
+    type Identity: PartialEq;
     /// A moment in the history of the address space.
     type Snapshot;
     /// Why `mmap_lock` could not be taken.
@@ -136,6 +140,12 @@ pub(crate) trait AddressSpace: Sized {
     /// Unlocks the VMA and leaves the RCU section.
     fn unlock(locked: Self::Locked) -> Self::Idle;
 
+    /// Leaves the RCU section, with the VMA still locked.
+    fn leave_rcu(locked: Self::Locked) -> Self::Sleepable;
+
+    /// Enters an RCU section, to go on from the end of the VMA.
+    fn enter_rcu_again(held: Self::Sleepable) -> Self::Locked;
+
     /// Takes `mmap_lock` for reading and finds the first VMA that ends above `pos`.
     ///
     /// Returns [`None`], with `mmap_lock` released, if there is none.
@@ -148,7 +158,23 @@ pub(crate) trait AddressSpace: Sized {
     /// Goes on to the next VMA under `mmap_lock`. Returns [`None`], with `mmap_lock` released, if
     /// there is none.
     fn next_under_mmap_lock(at: Self::MmapLocked) -> Option<Self::MmapLocked>;
+
+    /// Returns whether somebody waits for `mmap_lock`.
+    fn is_contended(at: &Self::MmapLocked) -> bool;
+
+    /// Lets go of what is locked, and lets who waits for it go first.
+    fn give_way(held: Held<Self>) -> Result<Self::Idle, Self::Error>;
+
+    /// Lets others use the CPU. Fails if the reader is being killed.
+    fn relax(held: &Held<Self>) -> Result<(), Self::Error>;
+
+    /// Returns what can be seen of the VMA.
+    fn identity(held: &Held<Self>) -> Self::Identity;
 }
+
+/// After how many VMAs a reader that does nothing else than to go on to the next one leaves RCU for
+/// a moment.
+pub(crate) const MAX_PASSED: usize = 128;
 
 /// A reader that stands at a VMA, by what keeps the VMA from changing.
 pub(crate) enum At<A: AddressSpace> {
@@ -156,6 +182,62 @@ pub(crate) enum At<A: AddressSpace> {
     Vma(A::Locked),
     /// `mmap_lock` is held for reading, until the reader stops.
     Mmap(A::MmapLocked),
+}
+
+impl<A: AddressSpace> At<A> {
+    /// Lets the reader sleep.
+    #[inline(always)]
+    pub(crate) fn hold(self) -> Held<A> {
+        match self {
+            At::Vma(locked) => Held::Vma(A::leave_rcu(locked)),
+            At::Mmap(at) => Held::Mmap(at),
+        }
+    }
+}
+
+/// A reader that stands at a VMA and may sleep, by what keeps the VMA from changing.
+pub(crate) enum Held<A: AddressSpace> {
+    /// The VMA is read-locked.
+    Vma(A::Sleepable),
+    /// `mmap_lock` is held for reading, until the reader stops.
+    Mmap(A::MmapLocked),
+}
+
+impl<A: AddressSpace> Held<A> {
+    /// Goes back to where the next VMA can be looked up.
+    #[inline(always)]
+    pub(crate) fn resume(self) -> At<A> {
+        match self {
+            Held::Vma(held) => At::Vma(A::enter_rcu_again(held)),
+            Held::Mmap(at) => At::Mmap(at),
+        }
+    }
+
+    /// Returns whether the reader has to let go before it goes on to the next VMA. When VMAs are
+    /// locked one by one it does so anyway.
+    #[inline]
+    pub(crate) fn is_in_the_way(&self) -> bool {
+        match self {
+            Held::Vma(_) => false,
+            Held::Mmap(at) => A::is_contended(at),
+        }
+    }
+
+    /// Returns what can be seen of the VMA.
+    #[inline]
+    pub(crate) fn identity(&self) -> A::Identity {
+        A::identity(self)
+    }
+}
+
+impl<A: AddressSpace> StableVma for Held<A> {
+    #[inline]
+    fn range(&self) -> Range<usize> {
+        match self {
+            Held::Vma(held) => held.range(),
+            Held::Mmap(at) => at.range(),
+        }
+    }
 }
 
 impl<A: AddressSpace> StableVma for At<A> {

@@ -6,9 +6,12 @@
 
 use crate::{
     bindings,
-    error::{from_err_ptr, from_result, to_result, Result},
-    ioctl::_IOWR,
-    mm::{virt::VmaRef, vma_iter::GateVma, Mm},
+    error::{code::ENOIOCTLCMD, from_err_ptr, from_result},
+    mm::{
+        virt::{vm_flags_t, VmaRef},
+        vma_iter::GateVma,
+        Mm, //
+    },
     pid::Pid,
     prelude::*,
     seq_file::{Operations, SeqFile},
@@ -16,6 +19,9 @@ use crate::{
     types::Opaque,
 };
 use core::ptr::NonNull;
+
+pub mod page_walk;
+pub mod query;
 
 /// The inode of a file in `/proc/PID`.
 #[repr(transparent)]
@@ -53,13 +59,15 @@ impl PidInode {
 
 /// A file of `/proc/PID` that iterates.
 pub trait PidFile: Operations {
-    /// Opens the file.
-    fn open(inode: &PidInode) -> Result<Self>;
+    /// Opens the file, with the state in which its first chunk is begun.
+    fn open(inode: &PidInode) -> Result<(Self, Self::State)>;
 
     /// Handles an `ioctl`. Errors: `ENOIOCTLCMD` for a `cmd` that the file does not know.
     ///
     /// It may run while the file is read by other threads.
-    fn ioctl(&self, cmd: u32, arg: usize) -> Result<c_long>;
+    fn ioctl(&self, _cmd: u32, _arg: usize) -> Result<c_long> {
+        Err(ENOIOCTLCMD)
+    }
 }
 
 /// A `struct file_operations` that C code may refer to.
@@ -153,27 +161,29 @@ pub fn show_map_gate(m: &SeqFile, gate: &GateVma) {
     unsafe { bindings::show_map_vma(m.as_ptr(), gate.as_ptr()) }
 }
 
-/// The `ioctl` that asks about one VMA, see `struct procmap_query`.
-pub const PROCMAP_QUERY: u32 =
-    _IOWR::<bindings::procmap_query>(bindings::PROCFS_IOCTL_MAGIC as u32, 17);
+/// What distinguishes a VMA from others in what the files of `/proc/PID` show of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct VmaIdentity {
+    start: usize,
+    end: usize,
+    flags: vm_flags_t,
+    offset: usize,
+    // Only to be compared.
+    file: *mut bindings::file,
+}
 
-/// Answers the `PROCMAP_QUERY` whose argument is at the user address `arg`, about `mm`.
-///
-/// Context: Process context, may sleep; no lock may be held.
-///
-/// Mirrors `do_procmap_query`, see there for the errors.
-#[inline]
-pub fn procmap_query(mm: Option<&Mm>, arg: usize) -> Result {
-    let mm = mm.map_or(core::ptr::null_mut(), Mm::as_raw);
-
-    // SAFETY: The mm is borrowed, or NULL, which stands for a process without one. The user address
-    // is checked where it is used.
-    let error = unsafe { bindings::do_procmap_query(mm, arg as *mut c_void) };
-
-    // `to_result()` is not inlined, so only call it where it makes a difference.
-    if error == 0 {
-        Ok(())
-    } else {
-        to_result(error)
+impl VmaIdentity {
+    /// Returns what `vma` is right now.
+    #[inline]
+    pub fn of(vma: &VmaRef) -> Self {
+        // SAFETY: By the type invariants the VMA is valid and cannot change.
+        let (offset, file) = unsafe { ((*vma.as_ptr()).vm_pgoff, (*vma.as_ptr()).vm_file) };
+        Self {
+            start: vma.start(),
+            end: vma.end(),
+            flags: vma.flags(),
+            offset,
+            file,
+        }
     }
 }

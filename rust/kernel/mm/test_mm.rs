@@ -50,6 +50,18 @@ impl TestMm {
     /// Maps private anonymous memory at exactly these addresses, with `PROT_*` protection bits,
     /// instead of what is mapped there.
     pub fn map(&self, range: Range<usize>, prot: u32) -> Result {
+        self.map_with(range, prot, 0)
+    }
+
+    /// Like [`TestMm::map`], with pages for all of it, that can be written to.
+    pub fn populate(&self, range: Range<usize>) -> Result {
+        let prot = bindings::PROT_READ | bindings::PROT_WRITE;
+        self.map_with(range, prot, bindings::MAP_POPULATE)
+    }
+
+    fn map_with(&self, range: Range<usize>, prot: u32, flags: u32) -> Result {
+        let flags = flags | bindings::MAP_PRIVATE | bindings::MAP_ANONYMOUS | bindings::MAP_FIXED;
+
         // SAFETY: The current thread has an address space, all arguments are checked.
         let address = unsafe {
             bindings::vm_mmap(
@@ -57,7 +69,7 @@ impl TestMm {
                 range.start,
                 range.len(),
                 prot as usize,
-                (bindings::MAP_PRIVATE | bindings::MAP_ANONYMOUS | bindings::MAP_FIXED) as usize,
+                flags as usize,
                 0,
             )
         };
@@ -156,9 +168,19 @@ impl Writer {
     ///
     /// Errors: `EINVAL` if the change failed, `ETIMEDOUT` if it was not done within ten seconds.
     pub fn run(self) -> Result {
+        self.start();
+        self.finish()
+    }
+
+    /// Has the change begun. It may have to wait for a lock of the reader.
+    pub fn start(&self) {
+        self.0.store(GO, Release);
+    }
+
+    /// Returns when the change that was begun has been made, see [`Writer::run`].
+    pub fn finish(self) -> Result {
         let start = Instant::<Monotonic>::now();
 
-        self.0.store(GO, Release);
         while self.0.load(Acquire) == GO {
             if start.elapsed() > PATIENCE {
                 return Err(ETIMEDOUT);

@@ -23,6 +23,15 @@
 //!                                    +----+ next()
 //! ```
 //!
+//! Who has to sleep while a VMA is locked leaves the RCU section and enters another:
+//!
+//! ```text
+//!                 leave_rcu()                      unlock()
+//!   LockedVma --------------------> SleepableVma --------------> VmaIter
+//!       ^                               |
+//!       +---------- enter_rcu() --------+
+//! ```
+//!
 //! So the fields of a VMA cannot be read before it is locked, a position in the tree cannot be used
 //! after the RCU section that it belongs to, and an iterator that has a VMA locked or is in an RCU
 //! section cannot take `mmap_lock`.
@@ -210,6 +219,15 @@ impl<'a> MmapVma<'a> {
     #[inline]
     pub fn unlock(self) -> VmaIter<'a> {
         self.iter
+    }
+
+    /// Returns whether somebody waits for `mmap_lock`.
+    ///
+    /// Mirrors `mmap_lock_is_contended`.
+    #[inline]
+    pub fn is_contended(&self) -> bool {
+        // SAFETY: The pointer is valid since the mm is borrowed.
+        unsafe { bindings::mmap_lock_is_contended(self.address_space().as_raw()) != 0 }
     }
 
     /// Exchanges `mmap_lock` for the read lock of this VMA.
@@ -452,6 +470,15 @@ impl<'a> LockedVma<'a> {
         drop(guard);
         iter.iter
     }
+
+    /// Leaves the RCU section, with the VMA still locked.
+    #[inline]
+    pub fn leave_rcu(self) -> SleepableVma<'a> {
+        SleepableVma {
+            guard: self.guard,
+            iter: self.iter.iter,
+        }
+    }
 }
 
 // Make all `VmaRef` methods available on `LockedVma`.
@@ -463,6 +490,92 @@ impl Deref for LockedVma<'_> {
     fn deref(&self) -> &VmaRef {
         &self.guard
     }
+}
+
+/// A read-locked VMA outside of any RCU section: who has it may sleep.
+///
+/// Whoever wants to write to the VMA has to wait meanwhile, with `mmap_lock` held.
+///
+/// # Invariants
+///
+/// The VMA is attached to the address space of `iter`.
+#[cfg(CONFIG_PER_VMA_LOCK)]
+#[must_use]
+pub struct SleepableVma<'a> {
+    guard: VmaReadGuard<'a>,
+    iter: VmaIter<'a>,
+}
+
+#[cfg(CONFIG_PER_VMA_LOCK)]
+impl<'a> SleepableVma<'a> {
+    /// Returns the address space.
+    #[inline]
+    pub fn address_space(&self) -> &'a MmWithUser {
+        self.iter.address_space()
+    }
+
+    /// Returns whether a writer waits for the readers of the VMA.
+    ///
+    /// Mirrors `vma_lock_is_contended`.
+    #[inline]
+    pub fn is_contended(&self) -> bool {
+        // SAFETY: The VMA is valid and read-locked.
+        unsafe { bindings::vma_lock_is_contended(self.guard.as_ptr()) }
+    }
+
+    /// Enters an RCU section again, to go on to the next VMA.
+    #[inline]
+    pub fn enter_rcu(self) -> LockedVma<'a> {
+        let end = self.guard.end();
+
+        // INVARIANT: The iterator is at the end of the VMA, which has stayed locked.
+        LockedVma {
+            guard: self.guard,
+            iter: self.iter.enter_rcu(end),
+        }
+    }
+
+    /// Unlocks the VMA.
+    #[inline]
+    pub fn unlock(self) -> VmaIter<'a> {
+        let Self { guard, iter } = self;
+        drop(guard);
+        iter
+    }
+}
+
+// Make all `VmaRef` methods available on `SleepableVma`.
+#[cfg(CONFIG_PER_VMA_LOCK)]
+impl Deref for SleepableVma<'_> {
+    type Target = VmaRef;
+
+    #[inline]
+    fn deref(&self) -> &VmaRef {
+        &self.guard
+    }
+}
+
+/// A VMA that is locked in a way that lets who has it sleep.
+///
+/// # Safety
+///
+/// For as long as a value of the type exists, its VMA is attached to an address space and cannot
+/// change, because `mmap_lock` is held for reading if `MMAP_LOCKED`, and otherwise because the VMA
+/// is read-locked.
+pub unsafe trait SleepableLock: Deref<Target = VmaRef> {
+    /// Whether it is `mmap_lock` that is held.
+    const MMAP_LOCKED: bool;
+}
+
+// SAFETY: By the type invariants.
+unsafe impl SleepableLock for MmapVma<'_> {
+    const MMAP_LOCKED: bool = true;
+}
+
+#[cfg(CONFIG_PER_VMA_LOCK)]
+// SAFETY: The guard has the VMA locked, and the VMA is attached by the type invariants.
+unsafe impl SleepableLock for SleepableVma<'_> {
+    const MMAP_LOCKED: bool = false;
 }
 
 /// A moment at which no writer held `mmap_lock`, to find out later whether one has come since.

@@ -37,7 +37,7 @@ pub type Index = bindings::loff_t;
 /// There is no method for `stop`: the cursor is dropped, then the session.
 pub trait Operations: Sized + Send + Sync + 'static {
     /// What changes from one chunk to the next, protected by the lock of the [`SeqFile`].
-    type State: Default + Send;
+    type State: Send;
 
     /// What is held from `start` to `stop` and may sleep when it is dropped.
     type Session;
@@ -69,10 +69,15 @@ pub trait Operations: Sized + Send + Sync + 'static {
         index: &mut Index,
     ) -> Result<Option<Self::Cursor<'s>>>;
 
-    /// Prints the record.
+    /// Prints the record. It may change what keeps the record from changing.
     ///
     /// One that does not fit is printed again later, to a larger buffer.
-    fn show(m: &SeqFile, cursor: &Self::Cursor<'_>) -> Result;
+    fn show<'s>(
+        &self,
+        state: &mut Self::State,
+        m: &SeqFile,
+        cursor: &mut Self::Cursor<'s>,
+    ) -> Result;
 }
 
 /// What a [`SeqFile`] has as its private data.
@@ -98,7 +103,8 @@ impl SeqFile {
         self.inner.get()
     }
 
-    /// Opens `file` as a sequential file that iterates by the `T` that `open` makes.
+    /// Opens `file` as a sequential file that iterates by the `T` that `open` makes, from the state
+    /// that it makes beside it.
     ///
     /// `open` is called when all memory has been allocated.
     ///
@@ -115,7 +121,7 @@ impl SeqFile {
     pub unsafe fn open_iter<T: Operations>(
         inode: *mut bindings::inode,
         file: *mut bindings::file,
-        open: impl FnOnce() -> Result<T>,
+        open: impl FnOnce() -> Result<(T, T::State)>,
     ) -> Result {
         let private = KBox::<Private<T>>::new_uninit(GFP_KERNEL_ACCOUNT)?;
 
@@ -123,7 +129,7 @@ impl SeqFile {
         // part of the code of `T`, outlives it.
         to_result(unsafe { bindings::seq_open(file, Table::<T>::OPERATIONS) })?;
 
-        let opened = match open() {
+        let (opened, state) = match open() {
             Ok(opened) => opened,
             Err(error) => {
                 // SAFETY: `seq_open` succeeded, and nobody else uses the file yet.
@@ -138,7 +144,7 @@ impl SeqFile {
             Private {
                 cursor: None,
                 session: None,
-                state: T::State::default(),
+                state,
                 file: opened,
             },
         );
@@ -299,15 +305,19 @@ impl<T: Operations> Table<T> {
     ///
     /// Like `next`, and the last `start` or `next` has found a record.
     unsafe extern "C" fn show(m: *mut bindings::seq_file, _v: *mut c_void) -> c_int {
-        // SAFETY: `m` is valid and its private data is what `open_iter` has set. The lock of `m` is
-        // held, and no mutable reference to this field is alive.
-        let cursor = unsafe { &(*(*m).private.cast::<Private<T>>()).cursor };
+        // SAFETY: `m` is valid and its private data is what `open_iter` has set.
+        let private = unsafe { (*m).private.cast::<Private<T>>() };
+        // SAFETY: The field is only ever borrowed immutably.
+        let file = unsafe { &(*private).file };
+        // SAFETY: The lock of `m` is held, and no other reference to these fields is alive: they
+        // are only made by the functions of this table.
+        let (state, cursor) = unsafe { (&mut (*private).state, &mut (*private).cursor) };
         let Some(cursor) = cursor else {
             return 0;
         };
 
         // SAFETY: `m` is valid, and while its lock is held no other thread uses it.
-        match T::show(unsafe { SeqFile::from_raw(m) }, cursor) {
+        match file.show(state, unsafe { SeqFile::from_raw(m) }, cursor) {
             Ok(()) => 0,
             Err(error) => error.to_errno(),
         }

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * /proc/PID/maps has to read the same, byte for byte, whether the C or the
- * Rust code serves it. A target process builds an address space of some kind,
- * then sleeps while both are read and compared. Each layout also says what has
- * to stand in the text, so that nothing is compared that is not there.
+ * /proc/PID/maps, smaps, smaps_rollup and numa_maps have to read the same, byte
+ * for byte, whether the C or the Rust code serves them. A target process builds
+ * an address space of some kind, then sleeps while both are read and compared.
+ * Each layout also says what has to stand in maps, so that nothing is compared
+ * that is not there. proc-smaps-diff has the layouts that matter for what the
+ * other files say about pages.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
-#include <pthread.h>
 #include <sys/ipc.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
-#include "proc-maps.h"
+#include "proc-smaps-diff.h"
 
 #ifndef PR_SET_VMA
 #define PR_SET_VMA		0x53564d41
@@ -19,12 +20,7 @@
 #endif
 
 #define MANY		65000
-#define TIMEOUT		300	/* seconds for each test */
-
-/*
- * A build function returns 0, a positive errno when it failed, a negative one
- * when this kernel or machine does not have what it takes.
- */
+#define THOUSANDS	2000
 
 static void *map(unsigned long addr, size_t len, int prot, int flags, int fd,
 		 off_t off)
@@ -231,6 +227,11 @@ static int build_many(void)
 	return map_many(MANY);
 }
 
+static int build_thousands(void)
+{
+	return map_many(THOUSANDS);
+}
+
 static int build_chroot(void)
 {
 	if (mkdir("/tmp/jail", 0700) || unshare(CLONE_NEWNS) ||
@@ -314,58 +315,10 @@ static int build_kernel_files(void)
 	return 0;
 }
 
-/* The second thread of a target, for /proc/PID/task/TID/maps */
-static pid_t *shared_tid;
-
-static void *second_thread(void *arg)
-{
-	__atomic_store_n(shared_tid, gettid(), __ATOMIC_RELEASE);
-	while (1)
-		pause();
-	return arg;
-}
-
-static int build_with_thread(const void *arg)
-{
-	int (*const *build)(void) = arg;
-	pthread_t thread;
-	int err;
-
-	err = (*build)();
-	if (err)
-		return err;
-	err = pthread_create(&thread, NULL, second_thread, NULL);
-	if (err)
-		return err;
-	while (!__atomic_load_n(shared_tid, __ATOMIC_ACQUIRE))
-		usleep(100);
-	/* let it reach pause(), with whatever memory it takes on the way */
-	usleep(1000);
-	return 0;
-}
-
-static long number_file(const char *path, long set)
-{
-	FILE *f = fopen(path, set < 0 ? "r" : "w");
-	long value = -1;
-
-	if (!f)
-		return -1;
-	if (set >= 0)
-		value = fprintf(f, "%ld\n", set) > 0 ? set : -1;
-	else if (fscanf(f, "%ld", &value) != 1)
-		value = -1;
-	if (fclose(f))
-		return -1;
-	return value;
-}
-
-#define HUGE_PAGES	"/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
-
 FIXTURE(maps_diff)
 {
 	struct target target;
-	struct text text;
+	struct text text[MAPS_FILES];
 	long huge_pages;
 };
 
@@ -377,6 +330,7 @@ FIXTURE_VARIANT(maps_diff)
 	size_t min_lines;
 	size_t min_bytes;
 	int huge_pages;
+	bool no_smaps;
 };
 
 FIXTURE_VARIANT_ADD(maps_diff, plain) {
@@ -499,6 +453,17 @@ FIXTURE_VARIANT_ADD(maps_diff, many) {
 		"5fde7000-5fde8000 r--p ",
 	},
 	.min_lines = MANY,
+	/* that would be 60 MB of text; `thousands` has enough of it */
+	.no_smaps = true,
+};
+
+FIXTURE_VARIANT_ADD(maps_diff, thousands) {
+	.build = build_thousands,
+	.expect = {
+		"50000000-50001000 ---p ", "50001000-50002000 r--p ",
+		"507cf000-507d0000 r--p ",
+	},
+	.min_lines = THOUSANDS,
 };
 
 FIXTURE_VARIANT_ADD(maps_diff, chroot) {
@@ -525,8 +490,16 @@ FIXTURE_VARIANT_ADD(maps_diff, kernel_files) {
 	},
 };
 
+static void clean_up(struct target *target, long huge_pages)
+{
+	target_stop(target);
+	if (huge_pages >= 0)
+		number_file(HUGE_PAGES, huge_pages);
+}
+
 FIXTURE_SETUP(maps_diff)
 {
+	const struct layout layout = { .build = variant->build };
 	const char *cannot = maps_cannot_test();
 	int err;
 
@@ -544,11 +517,10 @@ FIXTURE_SETUP(maps_diff)
 		number_file(HUGE_PAGES, self->huge_pages + variant->huge_pages);
 	}
 
-	shared_tid = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
-			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, shared_tid);
-	err = target_start(&self->target, build_with_thread, NULL,
-			   &variant->build);
+	err = target_of_threads(&self->target, &layout);
+	/* there is no teardown where the setup does not succeed */
+	if (err)
+		clean_up(&self->target, self->huge_pages);
 	if (err < 0)
 		SKIP(return, "this kernel cannot: %s", strerror(-err));
 	ASSERT_EQ(0, err);
@@ -556,72 +528,56 @@ FIXTURE_SETUP(maps_diff)
 
 FIXTURE_TEARDOWN(maps_diff)
 {
-	target_stop(&self->target);
-	if (self->huge_pages >= 0)
-		number_file(HUGE_PAGES, self->huge_pages);
-	text_free(&self->text);
-}
-
-/* Read both descriptors: the texts are the same. Gives that of Rust in @text */
-static void compare(struct __test_metadata *_metadata, struct text *text,
-		    int c_fd, int rust_fd)
-{
-	struct text c = {}, again = {};
-
-	ASSERT_LE(0, c_fd);
-	ASSERT_LE(0, rust_fd);
-	ASSERT_EQ(0, text_read(&c, c_fd));
-	ASSERT_EQ(0, text_read(text, rust_fd));
-	ASSERT_EQ(0, lseek(c_fd, 0, SEEK_SET));
-	ASSERT_EQ(0, text_read(&again, c_fd));
-	close(c_fd);
-	close(rust_fd);
-
-	ASSERT_TRUE(text_same("C", &c, "C again", &again))
-		TH_LOG("the target was not quiet");
-	EXPECT_TRUE(text_same("C", &c, "Rust", text));
-	text_free(&c);
-	text_free(&again);
-}
-
-static void expect_text(struct __test_metadata *_metadata,
-			const struct text *text, const char *what)
-{
-	EXPECT_TRUE(text_has(text, what))
-		TH_LOG("not in the text: %s", what);
+	clean_up(&self->target, self->huge_pages);
+	for (int file = 0; file < MAPS_FILES; file++)
+		text_free(&self->text[file]);
 }
 
 TEST_F_TIMEOUT(maps_diff, process, TIMEOUT)
 {
-	pid_t pid = self->target.pid;
+	char dir[64];
 
-	compare(_metadata, &self->text, maps_open(pid, MAPS_C),
-		maps_open(pid, MAPS_RUST));
-	EXPECT_LE(variant->min_lines, text_lines(&self->text));
-	EXPECT_LE(variant->min_bytes, self->text.len);
-	for (int i = 0; variant->expect[i]; i++)
-		expect_text(_metadata, &self->text, variant->expect[i]);
+	snprintf(dir, sizeof(dir), "/proc/%d", self->target.pid);
+	for (int file = 0; file < MAPS_FILES; file++) {
+		if (!(file == SMAPS && variant->no_smaps))
+			compare_file(_metadata, dir, file, &self->text[file]);
+	}
+	EXPECT_LE(variant->min_lines, text_lines(&self->text[MAPS]));
+	EXPECT_LE(variant->min_bytes, self->text[MAPS].len);
+	for (int i = 0; variant->expect[i]; i++) {
+		expect_text(_metadata, &self->text[MAPS], variant->expect[i]);
+		/* it has the lines of maps */
+		if (self->text[SMAPS].len)
+			expect_text(_metadata, &self->text[SMAPS],
+				    variant->expect[i]);
+	}
 }
 
 TEST_F_TIMEOUT(maps_diff, second_thread, TIMEOUT)
 {
-	char path[64];
+	char dir[64];
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/maps", self->target.pid,
-		 *shared_tid);
-	compare(_metadata, &self->text,
-		maps_open_at(AT_FDCWD, path, O_RDONLY, MAPS_C),
-		maps_open_at(AT_FDCWD, path, O_RDONLY, MAPS_RUST));
+	snprintf(dir, sizeof(dir), "/proc/%d/task/%d", self->target.pid,
+		 *second_tid);
+	for (int file = 0; file < MAPS_FILES; file++) {
+		if (!(file == SMAPS && variant->no_smaps))
+			compare_file(_metadata, dir, file, &self->text[file]);
+	}
 }
 
 /* Paths are shown as seen from the reader's root, not the opener's. */
 TEST_F_TIMEOUT(maps_diff, from_inside, TIMEOUT)
 {
+	struct maps_pair pair[MAPS_FILES];
 	pid_t pid = self->target.pid;
-	int c = maps_open(pid, MAPS_C);
-	int rust = maps_open(pid, MAPS_RUST);
+	bool built[MAPS_FILES];
 	char path[64];
 	int ns, root;
+
+	snprintf(path, sizeof(path), "/proc/%d", pid);
+	for (int file = 0; file < MAPS_FILES; file++)
+		built[file] = !(file == SMAPS && variant->no_smaps) &&
+			      pair_open(_metadata, &pair[file], path, file);
 
 	snprintf(path, sizeof(path), "/proc/%d/ns/mnt", pid);
 	ns = open(path, O_RDONLY);
@@ -633,33 +589,58 @@ TEST_F_TIMEOUT(maps_diff, from_inside, TIMEOUT)
 	ASSERT_EQ(0, fchdir(root));
 	ASSERT_EQ(0, chroot("."));
 
-	compare(_metadata, &self->text, c, rust);
-	if (variant->inside)
-		expect_text(_metadata, &self->text, variant->inside);
+	for (int file = 0; file < MAPS_FILES; file++) {
+		if (!built[file])
+			continue;
+		pair_compare(_metadata, &pair[file], &self->text[file]);
+		if (variant->inside && (file == MAPS || file == SMAPS))
+			expect_text(_metadata, &self->text[file],
+				    variant->inside);
+	}
 }
 
 static const char gate[] =
 	"ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n";
 
-/* The page that is in no mm comes last */
+static bool ends_with(const struct text *text, const char *what)
+{
+	const size_t len = strlen(what);
+
+	return text->len >= len &&
+	       !memcmp(text->data + text->len - len, what, len);
+}
+
+/* The page that is in no mm comes last in the files that have it */
 TEST(vsyscall)
 {
-	const size_t len = strlen(gate);
 	struct target target = {};
 	const char *cannot = maps_cannot_test();
-	struct text text = {};
+	struct text text[MAPS_FILES] = {};
+	bool built[MAPS_FILES];
+	char dir[64];
 
 	if (cannot)
 		SKIP(return, "%s", cannot);
 	ASSERT_EQ(0, target_start(&target, NULL, NULL, NULL));
-	compare(_metadata, &text, maps_open(target.pid, MAPS_C),
-		maps_open(target.pid, MAPS_RUST));
+	snprintf(dir, sizeof(dir), "/proc/%d", target.pid);
+	for (int file = 0; file < MAPS_FILES; file++)
+		built[file] = compare_file(_metadata, dir, file, &text[file]);
 	target_stop(&target);
-	if (!text_has(&text, "[vsyscall]"))
+	if (!text_has(&text[MAPS], "[vsyscall]"))
 		SKIP(return, "no vsyscall page in this boot");
-	ASSERT_LT(len, text.len);
-	EXPECT_EQ(0, memcmp(gate, text.data + text.len - len, len));
-	text_free(&text);
+
+	ASSERT_LT(strlen(gate), text[MAPS].len);
+	EXPECT_TRUE(ends_with(&text[MAPS], gate));
+	if (built[SMAPS]) {
+		expect_text(_metadata, &text[SMAPS], gate);
+		EXPECT_TRUE(ends_with(&text[SMAPS], "VmFlags: ex\x20\n"));
+	}
+	if (built[SMAPS_ROLLUP])
+		EXPECT_FALSE(text_has(&text[SMAPS_ROLLUP], "ffffffffff60"));
+	if (built[NUMA_MAPS])
+		EXPECT_FALSE(text_has(&text[NUMA_MAPS], "ffffffffff60"));
+	for (int file = 0; file < MAPS_FILES; file++)
+		text_free(&text[file]);
 }
 
 static int build_proc_mount(const void *arg)
@@ -670,10 +651,10 @@ static int build_proc_mount(const void *arg)
 /* A process in its own PID namespace, seen from outside and from inside */
 TEST(pid_namespace)
 {
-	static const char *const inside = "/tmp/1/maps";
 	struct text seen[2] = {};
 	struct target target = {};
 	const char *cannot = maps_cannot_test();
+	char dir[64];
 	int err;
 
 	if (cannot)
@@ -686,11 +667,12 @@ TEST(pid_namespace)
 	/* its /tmp shows the namespace in which it is process 1 */
 	ASSERT_EQ(0, target_start(&target, build_proc_mount, NULL, NULL));
 
-	compare(_metadata, &seen[0], maps_open(target.pid, MAPS_C),
-		maps_open(target.pid, MAPS_RUST));
-	compare(_metadata, &seen[1],
-		maps_open_at(AT_FDCWD, inside, O_RDONLY, MAPS_C),
-		maps_open_at(AT_FDCWD, inside, O_RDONLY, MAPS_RUST));
+	snprintf(dir, sizeof(dir), "/proc/%d", target.pid);
+	/* maps comes last and stays in `seen` */
+	for (int file = MAPS_FILES - 1; file >= 0; file--) {
+		compare_file(_metadata, dir, file, &seen[0]);
+		compare_file(_metadata, "/tmp/1", file, &seen[1]);
+	}
 	target_stop(&target);
 	EXPECT_LT(10, text_lines(&seen[0]));
 	EXPECT_TRUE(text_same("outside", &seen[0], "inside", &seen[1]));
@@ -698,35 +680,55 @@ TEST(pid_namespace)
 	text_free(&seen[1]);
 }
 
+/*
+ * Reads until the end into @buf, which has been touched, so that nothing of
+ * this process changes on the way. Its length or -1
+ */
+static ssize_t read_whole(int fd, char *buf, size_t size)
+{
+	size_t len = 0;
+	ssize_t n;
+
+	if (lseek(fd, 0, SEEK_SET))
+		return -1;
+	while ((n = read(fd, buf + len, size - len)) > 0)
+		len += n;
+	return n ? -1 : (ssize_t)len;
+}
+
 /* A process that reads about itself */
 TEST(self)
 {
-	static const char *const paths[] = {
-		"/proc/self/maps", "/proc/thread-self/maps",
-	};
-	static char buf[2][1 << 16];
+	static const char *const dirs[] = { "/proc/self", "/proc/thread-self" };
+	static char buf[3][1 << 16];
 	const char *cannot = maps_cannot_test();
-	ssize_t n, len[2];
 
 	if (cannot)
 		SKIP(return, "%s", cannot);
-	/* nothing is allocated between the two, so nothing of it changes */
 	memset(buf, 1, sizeof(buf));
-	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
-		for (int impl = MAPS_C; impl <= MAPS_RUST; impl++) {
-			int fd = maps_open_at(AT_FDCWD, paths[i], O_RDONLY, impl);
+	for (size_t i = 0; i < ARRAY_SIZE(dirs) * MAPS_FILES; i++) {
+		struct maps_pair pair;
+		ssize_t len[3];
+		int tries = 0;
 
-			ASSERT_LE(0, fd);
-			len[impl] = 0;
-			while ((n = read(fd, buf[impl] + len[impl],
-					 sizeof(buf[0]) - len[impl])) > 0)
-				len[impl] += n;
-			ASSERT_EQ(0, n);
-			close(fd);
-		}
-		ASSERT_LT(100, len[MAPS_C]);
-		EXPECT_EQ(len[MAPS_C], len[MAPS_RUST]);
-		EXPECT_EQ(0, memcmp(buf[MAPS_C], buf[MAPS_RUST], len[MAPS_C]));
+		if (!pair_open(_metadata, &pair, dirs[i / MAPS_FILES],
+			       i % MAPS_FILES))
+			continue;
+		/* the first time faults in what the next ones find there */
+		do {
+			ASSERT_GT(QUIET_TRIES, tries++)
+				TH_LOG("C differs from C");
+			len[0] = read_whole(pair.fd[MAPS_C], buf[0], sizeof(buf[0]));
+			len[1] = read_whole(pair.fd[MAPS_RUST], buf[1], sizeof(buf[1]));
+			len[2] = read_whole(pair.fd[MAPS_C], buf[2], sizeof(buf[2]));
+			ASSERT_LT(0, len[0]);
+		} while (len[0] != len[2] || memcmp(buf[0], buf[2], len[0]));
+		close(pair.fd[MAPS_C]);
+		close(pair.fd[MAPS_RUST]);
+		ASSERT_LT(100, len[0]);
+		ASSERT_LT(len[0], sizeof(buf[0]));
+		EXPECT_EQ(len[0], len[1]);
+		EXPECT_EQ(0, memcmp(buf[0], buf[1], len[0]));
 	}
 }
 

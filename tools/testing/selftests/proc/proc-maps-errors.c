@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What goes wrong when /proc/PID/maps is opened or read has to go wrong in the
- * same way whether the C or the Rust code serves it, and has to leave nothing
- * behind: each situation is made a thousand times, and after that the kernel
- * may not hold on to the tasks, address spaces and buffers of those runs.
+ * What goes wrong when /proc/PID/maps, smaps, smaps_rollup or numa_maps is
+ * opened or read has to go wrong in the same way whether the C or the Rust code
+ * serves it, and has to leave nothing behind: each situation is made many
+ * times, and after that the kernel may not hold on to the tasks, address spaces
+ * and buffers of those runs.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -12,10 +13,48 @@
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include "proc-maps.h"
+#include "proc-maps-quiet.h"
 
-#define TIMES		1000
 #define TIMEOUT		600	/* seconds for each test */
-#define LEAK		400	/* KiB: a thousand mm_structs are more */
+#define LEAK		400	/* KiB: as many mm_structs with their page tables are more */
+
+/* What is different between the files */
+struct facts {
+	const char *file;
+	int times;		/* to make a situation */
+	int large;		/* mappings of a large target */
+	bool one_record;	/* about the whole process */
+	const char *lost;	/* a read when the address space is gone */
+	const char *query;	/* PROCMAP_QUERY then */
+};
+
+static const struct facts maps_facts = {
+	.file = "maps", .times = 400, .large = 60000,
+	.lost = "nothing", .query = "ESRCH",
+};
+
+static const struct facts smaps_facts = {
+	.file = "smaps", .times = 150, .large = 6000,
+	.lost = "nothing", .query = "ENOTTY",
+};
+
+static const struct facts smaps_rollup_facts = {
+	.file = "smaps_rollup", .times = 150, .large = 20000, .one_record = true,
+	.lost = "ESRCH", .query = "ENOTTY",
+};
+
+static const struct facts numa_maps_facts = {
+	.file = "numa_maps", .times = 150, .large = 20000,
+	.lost = "nothing", .query = "ENOTTY",
+};
+
+/* Of the file that is tested; each test is a process of its own */
+static const struct facts *facts;
+
+static bool is_maps(void)
+{
+	return !strcmp(facts->file, "maps");
+}
 
 /* A situation that was made once: how, by which code, and what happened */
 struct run {
@@ -105,10 +144,11 @@ static void repeat(struct __test_metadata *_metadata, situation_t situation,
 	after = kernel_memory();
 	EXPECT_GT(LEAK, after - before)
 		TH_LOG("case %d: the kernel keeps %ld KiB", arg, after - before);
-	for (; *expect; expect++)
+	for (; *expect; expect++) {
 		EXPECT_TRUE(text_has(&first, *expect))
 			TH_LOG("case %d: no \"%s\" in:\n%.*s", arg, *expect,
 			       (int)first.len, first.data);
+	}
 	text_free(&first);
 	text_free(&run.log);
 }
@@ -118,11 +158,33 @@ FIXTURE(maps_errors)
 	struct target target;
 };
 
+FIXTURE_VARIANT(maps_errors)
+{
+	const struct facts *facts;
+};
+
+FIXTURE_VARIANT_ADD(maps_errors, maps) {
+	.facts = &maps_facts,
+};
+
+FIXTURE_VARIANT_ADD(maps_errors, smaps) {
+	.facts = &smaps_facts,
+};
+
+FIXTURE_VARIANT_ADD(maps_errors, smaps_rollup) {
+	.facts = &smaps_rollup_facts,
+};
+
+FIXTURE_VARIANT_ADD(maps_errors, numa_maps) {
+	.facts = &numa_maps_facts,
+};
+
 FIXTURE_SETUP(maps_errors)
 {
-	const char *cannot = maps_cannot_test();
+	const char *cannot = maps_cannot_test_file(variant->facts->file);
 	int err;
 
+	facts = variant->facts;
 	if (cannot)
 		SKIP(return, "%s", cannot);
 	err = private_tmp();
@@ -139,7 +201,7 @@ static pid_t victim;
 
 static int open_victim(enum maps_impl impl)
 {
-	return maps_open(victim, impl);
+	return maps_open_file(victim, facts->file, impl);
 }
 
 static void be_forbidden(struct run *run)
@@ -147,7 +209,7 @@ static void be_forbidden(struct run *run)
 	char path[64];
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/maps", victim, victim);
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/%s", victim, victim, facts->file);
 	fd = maps_open_at(AT_FDCWD, path, O_RDONLY, run->impl);
 	note(run, "open of a task's", fd);
 	fd = open_victim(run->impl);
@@ -172,7 +234,7 @@ TEST_F_TIMEOUT(maps_errors, no_permission, TIMEOUT)
 	ASSERT_EQ(0, setuid(1));
 	lowest = dup(0);
 	close(lowest);
-	repeat(_metadata, be_forbidden, lowest, 10 * TIMES, expect);
+	repeat(_metadata, be_forbidden, lowest, 10 * facts->times, expect);
 }
 
 static void open_oddly(struct run *run)
@@ -185,7 +247,7 @@ static void open_oddly(struct run *run)
 	};
 	char path[64];
 
-	snprintf(path, sizeof(path), "/proc/%d/maps", victim);
+	snprintf(path, sizeof(path), "/proc/%d/%s", victim, facts->file);
 	for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
 		int fd = maps_open_at(AT_FDCWD, path, flags[i], run->impl);
 
@@ -198,7 +260,7 @@ static void open_oddly(struct run *run)
 			note_read(run, "read", fd);
 			close(fd);
 		}
-		snprintf(path, sizeof(path), "/proc/%d/maps", victim);
+		snprintf(path, sizeof(path), "/proc/%d/%s", victim, facts->file);
 	}
 }
 
@@ -212,7 +274,7 @@ TEST_F_TIMEOUT(maps_errors, odd_flags, TIMEOUT)
 
 	ASSERT_EQ(0, target_start(&self->target, NULL, NULL, NULL));
 	victim = self->target.pid;
-	repeat(_metadata, open_oddly, 0, TIMES, expect);
+	repeat(_metadata, open_oddly, 0, facts->times, expect);
 }
 
 /* Descriptors of a process, read as far as the end, into a line, not at all */
@@ -296,6 +358,17 @@ static long free_blocks(void)
 	return statfs("/tmp", &fs) ? -1 : fs.f_bfree;
 }
 
+/* Good until four more were made */
+static const char *join(const char *before, const char *what, const char *after)
+{
+	static char lines[4][128];
+	static int next;
+	char *line = lines[next++ % ARRAY_SIZE(lines)];
+
+	snprintf(line, sizeof(lines[0]), "%s%s%s", before, what, after);
+	return line;
+}
+
 /* Zombie or gone: descriptors that are open keep nothing of its memory. */
 static void lose_process(struct run *run)
 {
@@ -319,13 +392,15 @@ static void lose_process(struct run *run)
 
 TEST_F_TIMEOUT(maps_errors, zombie, TIMEOUT)
 {
-	static const char *const expect[] = {
+	const char *const expect[] = {
 		"memory before gave nothing\n", "memory after gave nothing\n",
-		"then open gave something\nthen read gave nothing\n",
-		"query gave ESRCH\n", NULL,
+		facts->one_record ? "then open gave ESRCH\n" :
+				    "then open gave something\nthen read gave nothing\n",
+		join("then read gave ", facts->lost, "\n"),
+		join("query gave ", facts->query, "\n"), NULL,
 	};
 
-	repeat(_metadata, lose_process, 0, TIMES, expect);
+	repeat(_metadata, lose_process, 0, facts->times, expect);
 }
 
 TEST_F_TIMEOUT(maps_errors, exited, TIMEOUT)
@@ -336,7 +411,7 @@ TEST_F_TIMEOUT(maps_errors, exited, TIMEOUT)
 		"lseek gave ESRCH\n", NULL,
 	};
 
-	repeat(_metadata, lose_process, 1, TIMES, expect);
+	repeat(_metadata, lose_process, 1, facts->times, expect);
 }
 
 static void read_kthread(struct run *run)
@@ -349,9 +424,13 @@ static void read_kthread(struct run *run)
 
 TEST_F_TIMEOUT(maps_errors, kernel_thread, TIMEOUT)
 {
-	static const char *const expect[] = {
-		"then read gave nothing\n", "query gave ESRCH\n",
+	const char *const expect[] = {
+		join("then read gave ", facts->lost, "\n"),
+		join("query gave ", facts->query, "\n"),
 		"then open gave something\n", NULL,
+	};
+	static const char *const not_opened[] = {
+		"open gave ESRCH\n", "then open gave ESRCH\n", NULL,
 	};
 	struct text status = {};
 	int fd = open("/proc/2/status", O_RDONLY);
@@ -359,7 +438,8 @@ TEST_F_TIMEOUT(maps_errors, kernel_thread, TIMEOUT)
 	if (fd < 0 || text_read(&status, fd) || !text_has(&status, "Kthread:\t1"))
 		SKIP(return, "process 2 is no kernel thread here");
 	victim = 2;
-	repeat(_metadata, read_kthread, 0, TIMES, expect);
+	repeat(_metadata, read_kthread, 0, facts->times,
+	       facts->one_record ? not_opened : expect);
 }
 
 /* This program, run again to be another one */
@@ -419,7 +499,9 @@ static void lose_to_exec(struct run *run)
 		maps_die("exec");
 	note(run, "lseek before reading it all", lseek(fd, 0, SEEK_SET));
 	note(run, "reading it all", text_read(&after, fd));
-	note_text(run, "changes", &before, &after);
+	/* the others tell of pages that are shared with whoever else runs this */
+	if (is_maps() || !run->arg)
+		note_text(run, "changes", &before, &after);
 	note(run, "size", after.len);
 	close(fd);
 	read_on(run, fds);
@@ -430,29 +512,32 @@ static void lose_to_exec(struct run *run)
 
 TEST_F_TIMEOUT(maps_errors, exec, TIMEOUT)
 {
-	static const char *const expect[] = {
+	const char *const expect[] = {
 		"changes gave something\nsize gave nothing\n",
-		"then read gave nothing\n", "query gave ESRCH\n",
+		join("then read gave ", facts->lost, "\n"),
+		join("query gave ", facts->query, "\n"),
 		"then open gave something\nthen read gave something\n", NULL,
 	};
 
-	repeat(_metadata, lose_to_exec, 0, TIMES, expect);
+	repeat(_metadata, lose_to_exec, 0, facts->times / 2, expect);
 }
 
 TEST_F_TIMEOUT(maps_errors, exec_shared_memory, TIMEOUT)
 {
-	static const char *const expect[] = {
-		"changes gave nothing\nsize gave something\n",
-		"then read gave something\n", "query gave nothing\n", NULL,
+	const char *const expect[] = {
+		is_maps() ? "changes gave nothing\nsize gave something\n" :
+			    "size gave something\n",
+		"then read gave something\n",
+		is_maps() ? "query gave nothing\n" : "query gave ENOTTY\n", NULL,
 	};
 
-	repeat(_metadata, lose_to_exec, 1, TIMES, expect);
+	repeat(_metadata, lose_to_exec, 1, facts->times / 2, expect);
 }
 
 /* A process reads of itself, executes another program and reads on. */
 static void exec_own(struct run *run)
 {
-	char buf[4096], number[16];
+	char buf[4096], number[16], path[64];
 	int out[2], fd;
 	ssize_t n;
 	pid_t pid;
@@ -461,7 +546,8 @@ static void exec_own(struct run *run)
 		maps_die("pipe");
 	pid = fork();
 	if (!pid) {
-		fd = maps_open_at(AT_FDCWD, "/proc/self/maps", O_RDONLY, run->impl);
+		snprintf(path, sizeof(path), "/proc/self/%s", facts->file);
+		fd = maps_open_at(AT_FDCWD, path, O_RDONLY, run->impl);
 		if (fd < 0 || fcntl(fd, F_SETFD, 0) ||
 		    read(fd, buf, run->arg) != run->arg || dup2(out[1], 1) != 1)
 			_exit(1);
@@ -489,16 +575,19 @@ static int read_on_after_exec(int fd)
 
 TEST_F_TIMEOUT(maps_errors, own_exec, TIMEOUT)
 {
-	static const char *const unread[] = {
-		"read gave nothing\nread again gave nothing\n", NULL,
+	const char *const unread[] = {
+		join("read gave ", facts->lost, "\nread again gave "),
+		join("read again gave ", facts->lost, "\n"), NULL,
 	};
-	static const char *const into_line[] = {
-		"read gave something\nread again gave nothing\n",
-		"read from the start gave nothing\n", NULL,
+	/* what is left of a record that was begun is there still */
+	const char *const into_line[] = {
+		join("read from the start gave ", facts->lost, "\n"),
+		strstr(facts->file, "smaps") ? "read gave something\n" :
+			"read gave something\nread again gave nothing\n", NULL,
 	};
 
-	repeat(_metadata, exec_own, 0, TIMES / 2, unread);
-	repeat(_metadata, exec_own, 100, TIMES / 2, into_line);
+	repeat(_metadata, exec_own, 0, facts->times / 3, unread);
+	repeat(_metadata, exec_own, 100, facts->times / 3, into_line);
 }
 
 static void open_and_close(struct run *run)
@@ -519,7 +608,7 @@ TEST_F_TIMEOUT(maps_errors, close_half_read, TIMEOUT)
 	ASSERT_EQ(0, target_start(&self->target, NULL, NULL, NULL));
 	victim = self->target.pid;
 	for (int reads = 0; reads < 3; reads++)
-		repeat(_metadata, open_and_close, reads, 10 * TIMES, expect);
+		repeat(_metadata, open_and_close, reads, 10 * facts->times, expect);
 }
 
 /* Allocations fail. */
@@ -557,23 +646,48 @@ FIXTURE(maps_no_memory)
 	int fail_all;
 };
 
-#define LARGE	60000
+FIXTURE_VARIANT(maps_no_memory)
+{
+	const struct facts *facts;
+};
+
+FIXTURE_VARIANT_ADD(maps_no_memory, maps) {
+	.facts = &maps_facts,
+};
+
+FIXTURE_VARIANT_ADD(maps_no_memory, smaps) {
+	.facts = &smaps_facts,
+};
+
+FIXTURE_VARIANT_ADD(maps_no_memory, smaps_rollup) {
+	.facts = &smaps_rollup_facts,
+};
+
+FIXTURE_VARIANT_ADD(maps_no_memory, numa_maps) {
+	.facts = &numa_maps_facts,
+};
 
 static int build_large(const void *arg)
 {
-	return map_many(LARGE);
+	/* a line comes before them wherever the program is */
+	if (mmap((void *)(SPOT - 16 * PAGE), PAGE, PROT_READ, MAP_PRIVATE |
+		 MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == MAP_FAILED)
+		return errno;
+	return (is_maps() ? 0 : target_share_no_pages()) ?: map_many(facts->large);
 }
 
 static int build_deep(const void *arg)
 {
-	return map_many(100) ?: map_deep_file(8);
+	return (is_maps() ? 0 : target_share_no_pages()) ?: map_many(100) ?:
+	       map_deep_file(8);
 }
 
 FIXTURE_SETUP(maps_no_memory)
 {
-	const char *cannot = maps_cannot_test();
+	const char *cannot = maps_cannot_test_file(variant->facts->file);
 	int fd, err;
 
+	facts = variant->facts;
 	if (cannot)
 		SKIP(return, "%s", cannot);
 	err = private_tmp();
@@ -597,10 +711,9 @@ FIXTURE_SETUP(maps_no_memory)
 		ASSERT_EQ(0, write_file(failslab[i].file, failslab[i].value));
 
 	ASSERT_EQ(0, target_start(&self->target, build_deep, NULL, NULL));
-	fd = maps_open(self->target.pid, MAPS_C);
-	ASSERT_EQ(0, text_read(&self->whole, fd));
-	close(fd);
-	ASSERT_LT(2 * PAGE, self->whole.len);
+	maps_read_quiet(_metadata, &self->whole, self->target.pid, facts->file);
+	if (!facts->one_record)
+		ASSERT_LT(2 * PAGE, self->whole.len);
 }
 
 FIXTURE_TEARDOWN(maps_no_memory)
@@ -642,9 +755,9 @@ TEST_F_TIMEOUT(maps_no_memory, open, TIMEOUT)
 		int lowest = dup(0), failures = 0;
 
 		close(lowest);
-		snprintf(path, sizeof(path), "/proc/%d/maps", self->target.pid);
-		for (int i = 0; i < TIMES; i++) {
-			if (i == TIMES / 10)
+		snprintf(path, sizeof(path), "/proc/%d/%s", self->target.pid, facts->file);
+		for (int i = 0; i < facts->times; i++) {
+			if (i == facts->times / 10)
 				before = kernel_memory();
 			for (int n = 1;; n++) {
 				bool failed;
@@ -670,7 +783,7 @@ TEST_F_TIMEOUT(maps_no_memory, open, TIMEOUT)
 		after = kernel_memory();
 		maps_switch_set(old);
 		/* the file, the seq_file and its private data at least */
-		EXPECT_LE(3 * TIMES, failures)
+		EXPECT_LE(3 * facts->times, failures)
 			TH_LOG("%s: %d failures", maps_impl_name[impl], failures);
 		EXPECT_GT(LEAK, after - before)
 			TH_LOG("%s keeps %ld KiB", maps_impl_name[impl], after - before);
@@ -685,7 +798,7 @@ TEST_F_TIMEOUT(maps_no_memory, one_for_all_lines, TIMEOUT)
 
 	ASSERT_EQ(0, target_start(&many, build_large, NULL, NULL));
 	for (int impl = MAPS_C; impl <= MAPS_RUST; impl++) {
-		int fd = maps_open(many.pid, impl);
+		int fd = maps_open_file(many.pid, facts->file, impl);
 		long lines = 0;
 		bool failed;
 		ssize_t len;
@@ -699,7 +812,7 @@ TEST_F_TIMEOUT(maps_no_memory, one_for_all_lines, TIMEOUT)
 		failed = did_fail(self->fail_nth);
 		EXPECT_EQ(0, len);
 		EXPECT_FALSE(failed);
-		EXPECT_LT(LARGE, lines);
+		EXPECT_LT(facts->one_record ? 10 : facts->large, lines);
 		close(fd);
 	}
 	target_stop(&many);
@@ -715,7 +828,7 @@ TEST_F_TIMEOUT(maps_no_memory, read, TIMEOUT)
 		int failures = 0;
 
 		for (int n = 1;; n++) {
-			int fd = maps_open(self->target.pid, impl);
+			int fd = maps_open_file(self->target.pid, facts->file, impl);
 			bool failed = false;
 			ssize_t len;
 
@@ -748,12 +861,14 @@ TEST_F_TIMEOUT(maps_no_memory, grow, TIMEOUT)
 {
 	static char buf[1 << 17];
 
+	if (facts->one_record)
+		SKIP(return, "its only record fits in the first buffer");
 	for (int impl = MAPS_C; impl <= MAPS_RUST; impl++) {
 		struct text got = {};
 
 		/* the kernel logs each of these failures: only a few of them */
 		for (int i = 0; i < 3; i++) {
-			int fd = maps_open(self->target.pid, impl);
+			int fd = maps_open_file(self->target.pid, facts->file, impl);
 			ssize_t len;
 			int err;
 
@@ -782,9 +897,11 @@ TEST_F_TIMEOUT(maps_no_memory, grow, TIMEOUT)
  * Readers that wait for a large target, which holds its mmap_lock for writing
  * for long and locks its mappings meanwhile: all of them by a fork, so that a
  * reader waits for its first line; those from SPOT on by mlock2(), so that it
- * waits between two lines. Neither changes the text.
+ * waits between two lines. Neither changes the text of maps. In smaps numbers
+ * are others while the child is there, and it says what is locked; numa_maps
+ * says more of a page when it is shared, copied or was used by a reader.
  */
-#define TRIES	50
+#define TRIES	100
 #define HITS	5
 
 enum work {
@@ -821,9 +938,9 @@ static int work(int what)
 			_exit(0);
 		err = pid < 0 ? errno : 0;
 	} else if (locked) {
-		err = munlock((void *)SPOT, LARGE * PAGE);
+		err = munlock((void *)SPOT, facts->large * PAGE);
 	} else {
-		err = mlock2((void *)SPOT, LARGE * PAGE, MLOCK_ONFAULT);
+		err = mlock2((void *)SPOT, facts->large * PAGE, MLOCK_ONFAULT);
 	}
 	set(&scene->done, get(&scene->done) + 1);
 	if (what == FORK && !err)
@@ -835,6 +952,46 @@ static int work(int what)
 static void count_signal(int sig)
 {
 	set(&scene->signals, get(&scene->signals) + 1);
+}
+
+/* The child, the reader and the test share pages: not for these numbers */
+static void hide_numbers(struct text *t)
+{
+	if (!strstr(facts->file, "smaps"))
+		return;
+	for (size_t i = 0; i < t->len; i++) {
+		if (t->data[i] == ' ' || isdigit(t->data[i]))
+			t->data[i] = '0';
+	}
+}
+
+/* What of a text stays: in numa_maps the mappings from SPOT on, without pages */
+static struct text lasting(const struct text *t)
+{
+	struct text part = *t;
+	char line[64], *at;
+
+	if (strcmp(facts->file, "numa_maps"))
+		return part;
+	snprintf(line, sizeof(line), "\n%lx default\n", SPOT);
+	at = memmem(part.data, part.len, line, strlen(line));
+	if (at) {
+		part.len -= at - part.data;
+		part.data = at;
+	}
+	snprintf(line, sizeof(line), "\n%lx default\n", SPOT + (facts->large - 1) * PAGE);
+	at = memmem(part.data, part.len, line, strlen(line));
+	if (at)
+		part.len = at + strlen(line) - part.data;
+	return part;
+}
+
+static bool same_lasting(const char *name_a, const struct text *a,
+			 const char *name_b, const struct text *b)
+{
+	const struct text lasting_a = lasting(a), lasting_b = lasting(b);
+
+	return text_same(name_a, &lasting_a, name_b, &lasting_b);
 }
 
 static bool reads(int fd, const struct text *expected)
@@ -851,7 +1008,8 @@ static bool reads(int fd, const struct text *expected)
 			break;
 		text_append(&got, buf, n);
 	}
-	good = text_same("before", expected, "now", &got);
+	hide_numbers(&got);
+	good = same_lasting("before", expected, "now", &got);
 	text_free(&got);
 	return good;
 }
@@ -915,21 +1073,58 @@ FIXTURE(maps_signal)
 	struct text whole;
 };
 
+FIXTURE_VARIANT(maps_signal)
+{
+	const struct facts *facts;
+};
+
+FIXTURE_VARIANT_ADD(maps_signal, maps) {
+	.facts = &maps_facts,
+};
+
+FIXTURE_VARIANT_ADD(maps_signal, smaps) {
+	.facts = &smaps_facts,
+};
+
+FIXTURE_VARIANT_ADD(maps_signal, smaps_rollup) {
+	.facts = &smaps_rollup_facts,
+};
+
+FIXTURE_VARIANT_ADD(maps_signal, numa_maps) {
+	.facts = &numa_maps_facts,
+};
+
+/* What the target can do again and again so that the text stays, @i counting */
+static enum work keeps_text(int i)
+{
+	if (is_maps())
+		return i & 1 ? LOCK : FORK;
+	return strstr(facts->file, "smaps") ? FORK : LOCK;
+}
+
 FIXTURE_SETUP(maps_signal)
 {
-	const char *cannot = maps_cannot_test();
+	const char *cannot = maps_cannot_test_file(variant->facts->file);
 	int fd;
 
+	facts = variant->facts;
 	if (cannot)
 		SKIP(return, "%s", cannot);
 	scene = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
 		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, scene);
 	ASSERT_EQ(0, target_start(&self->target, build_large, work, NULL));
-	fd = maps_open(self->target.pid, MAPS_C);
+	/* it has all of its pages after it has done that once */
+	ASSERT_EQ(0, target_do(&self->target, FORK));
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, target_do(&self->target, keeps_text(1)))
+			TH_LOG("%s", strerror(errno));
+	}
+	fd = maps_open_file(self->target.pid, facts->file, MAPS_C);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, text_read(&self->whole, fd));
-	ASSERT_LT(LARGE, text_lines(&self->whole));
+	ASSERT_LT(facts->one_record ? 10 : facts->large, text_lines(&self->whole));
+	hide_numbers(&self->whole);
 	close(fd);
 }
 
@@ -945,7 +1140,7 @@ FIXTURE_TEARDOWN(maps_signal)
  */
 static off_t kill_waiting(struct __test_metadata *_metadata,
 			  struct target *target, const struct text *whole,
-			  enum maps_impl impl, enum work what)
+			  enum maps_impl impl, enum work what, bool first_line)
 {
 	/* one byte takes the first line only, so that it is this it waits for */
 	struct text rest = {}, expected, first = { .data = whole->data, .len = 1 };
@@ -953,10 +1148,15 @@ static off_t kill_waiting(struct __test_metadata *_metadata,
 	off_t at = -1;
 
 	for (int i = 0; i < TRIES && !killed; i++) {
-		int fd = maps_open(target->pid, impl), round = get(&scene->done);
-		pid_t reader = start_reader(fd, what == FORK ? &first : whole);
-		bool waits = reader_waits(target, reader, what);
+		int fd = maps_open_file(target->pid, facts->file, impl);
+		int round = get(&scene->done);
+		pid_t reader = start_reader(fd, first_line ? &first : whole);
+		bool waits;
 
+		/* a fork begins with the first line: one that reads is beyond it */
+		while (get(&scene->eager) && !lseek(fd, 0, SEEK_CUR))
+			usleep(100);
+		waits = reader_waits(target, reader, what);
 		ASSERT_EQ(0, kill(reader, SIGKILL));
 		while (waits && !killed && get(&scene->done) == round) {
 			if (waitpid(reader, NULL, WNOHANG) == reader)
@@ -969,10 +1169,17 @@ static off_t kill_waiting(struct __test_metadata *_metadata,
 		ASSERT_LE(0, at);
 		rest.len = 0;
 		ASSERT_EQ(0, text_read(&rest, fd));
+		hide_numbers(&rest);
 		expected.data = whole->data + at;
 		expected.len = whole->len - at;
-		EXPECT_TRUE(text_same("rest of the file", &expected,
-				      maps_impl_name[impl], &rest));
+		/*
+		 * seq_file asks for the second line before it gives a byte of
+		 * the first, and an error there makes C give a line again: see
+		 * fatal_between_lines.
+		 */
+		if (impl == MAPS_RUST || !at)
+			EXPECT_TRUE(same_lasting("rest of the file", &expected,
+						 maps_impl_name[impl], &rest));
 		close(fd);
 	}
 	EXPECT_TRUE(killed)
@@ -986,7 +1193,7 @@ static off_t kill_waiting(struct __test_metadata *_metadata,
 TEST_F_TIMEOUT(maps_signal, fatal, TIMEOUT)
 {
 	for (int impl = MAPS_C; impl <= MAPS_RUST; impl++)
-		kill_waiting(_metadata, &self->target, &self->whole, impl, FORK);
+		kill_waiting(_metadata, &self->target, &self->whole, impl, FORK, true);
 }
 
 /*
@@ -995,22 +1202,28 @@ TEST_F_TIMEOUT(maps_signal, fatal, TIMEOUT)
  */
 TEST_F_TIMEOUT(maps_signal, fatal_between_lines, TIMEOUT)
 {
-	for (int i = 0; i < HITS; i++) {
-		EXPECT_LT(0, kill_waiting(_metadata, &self->target, &self->whole,
-					  MAPS_RUST, LOCK))
-			TH_LOG("it did not wait between two lines");
-	}
+	int between = 0;
+
+	if (facts->one_record)
+		SKIP(return, "it has one record");
+	set(&scene->eager, keeps_text(1) == FORK);
+	for (int i = 0; i < HITS; i++)
+		between += kill_waiting(_metadata, &self->target, &self->whole, MAPS_RUST,
+					keeps_text(1), false) > 0;
+	EXPECT_LE(keeps_text(1) == LOCK ? HITS : 1, between)
+		TH_LOG("it did not wait between two lines");
 }
 
 /* A signal with a handler does not end a read, whatever that waits for. */
 TEST_F_TIMEOUT(maps_signal, handled, TIMEOUT)
 {
 	for (int impl = MAPS_C; impl <= MAPS_RUST; impl++) {
-		int fd = maps_open(self->target.pid, impl), hits = 0, status;
+		int fd = maps_open_file(self->target.pid, facts->file, impl);
 		pid_t reader = start_reader(fd, &self->whole);
+		int hits = 0, status;
 
 		for (int i = 0; i < TRIES && hits < 2 * HITS; i++) {
-			if (reader_waits(&self->target, reader, i & 1 ? LOCK : FORK)) {
+			if (reader_waits(&self->target, reader, keeps_text(i))) {
 				int round = get(&scene->done);
 
 				ASSERT_EQ(0, kill(reader, SIGUSR1));
@@ -1025,14 +1238,13 @@ TEST_F_TIMEOUT(maps_signal, handled, TIMEOUT)
 		set(&scene->signals, 0);
 		set(&scene->passes, 0);
 		set(&scene->eager, true);
-		while (get(&scene->passes) < 4) {
+		while (get(&scene->passes) < 4 || get(&scene->signals) <= 10) {
 			ASSERT_EQ(0, kill(reader, SIGUSR1));
 			usleep(1000);
 		}
 		set(&scene->stop, true);
 		ASSERT_EQ(reader, waitpid(reader, &status, 0));
 		EXPECT_EQ(0, status);
-		EXPECT_LT(10, get(&scene->signals));
 		EXPECT_FALSE(get(&scene->wrong));
 		close(fd);
 		set(&scene->eager, false);

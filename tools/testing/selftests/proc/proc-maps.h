@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the proc-maps-* tests share: choosing the implementation that serves
- * /proc/PID/maps, a process to look at, and plain reading and comparing.
+ * What the proc-maps-* and proc-smaps-* tests share: choosing the implementation
+ * that serves /proc/PID/maps, smaps, smaps_rollup and numa_maps, a process to
+ * look at, and plain reading and comparing.
  */
 #ifndef PROC_MAPS_H
 #define PROC_MAPS_H
@@ -92,12 +93,18 @@ static inline int maps_open_at(int dir, const char *path, int flags,
 	return fd;
 }
 
-static inline int maps_open(pid_t pid, enum maps_impl impl)
+/* @file is maps, smaps, smaps_rollup or numa_maps */
+static inline int maps_open_file(pid_t pid, const char *file, enum maps_impl impl)
 {
 	char path[64];
 
-	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
 	return maps_open_at(AT_FDCWD, path, O_RDONLY, impl);
+}
+
+static inline int maps_open(pid_t pid, enum maps_impl impl)
+{
+	return maps_open_file(pid, "maps", impl);
 }
 
 struct text {

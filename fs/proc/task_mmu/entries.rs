@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Records that tell what is mapped in a VMA.
+
+use crate::{
+    address_space::{Held, Pinned},
+    records::{self, Record, Resume},
+    sums::{self, Sum},
+};
+use kernel::{mm::vma_iter::GateVma, prelude::*, seq_file::Index};
+
+/// A VMA whose page tables can be walked, which may sleep.
+///
+/// There is no RCU section from one record to the next: the VMA stays locked, and the next one is
+/// looked up in an RCU section of its own.
+pub(crate) enum Entry<'s> {
+    Vma(Held<'s>),
+    Gate(GateVma),
+    /// The VMA is gone, and all after it.
+    Nothing,
+}
+
+impl<'s> From<Record<'s>> for Entry<'s> {
+    #[inline]
+    fn from(record: Record<'s>) -> Self {
+        match record {
+            Record::Vma(at) => Self::Vma(at.hold()),
+            Record::Gate(gate) => Self::Gate(gate),
+        }
+    }
+}
+
+impl<'s> Entry<'s> {
+    /// Goes on to the next record.
+    pub(crate) fn next(self, resume: &mut Resume, index: &mut Index) -> Result<Option<Self>> {
+        match self {
+            Self::Vma(held) => Ok(resume.next(held.resume(), index)?.map(Self::from)),
+            Self::Gate(_) | Self::Nothing => {
+                records::end(index);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Sums up what is mapped in the VMA, see [`sums::sum_one`].
+    #[inline]
+    pub(crate) fn sum<S: Sum<Pinned<'s>>>(&mut self, resume: &Resume, sum: &mut S) -> Result {
+        *self = match core::mem::replace(self, Self::Nothing) {
+            Self::Vma(held) => {
+                let mm = held.mm();
+                match sums::sum_one(held, resume.address(), sum)? {
+                    Some(held) => Self::Vma(held),
+                    None => mm.gate_vma().map_or(Self::Nothing, Self::Gate),
+                }
+            }
+            other => other,
+        };
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `/proc/PID/numa_maps`
+
+use crate::{
+    entries::Entry,
+    records::{Process, Resume, Session},
+};
+use kernel::{
+    alloc::flags::GFP_KERNEL_ACCOUNT,
+    fs::proc::{
+        page_walk::{
+            show_numa_map_vma,
+            Mempolicy,
+            NumaMaps, //
+        },
+        PidFile, PidInode,
+    },
+    prelude::*,
+    seq_file::{Index, Operations, SeqFile},
+};
+
+/// An open `/proc/PID/numa_maps`.
+pub(crate) struct Numa(Process);
+
+/// What is kept from one chunk to the next.
+pub(crate) struct State {
+    resume: Resume,
+    /// They are large where there can be many nodes, too large for the stack.
+    stats: KBox<NumaMaps>,
+}
+
+/// A VMA, and the policy for those that have none of their own.
+pub(crate) struct Cursor<'s> {
+    entry: Entry<'s>,
+    mempolicy: Mempolicy,
+}
+
+impl Operations for Numa {
+    type State = State;
+    type Session = Session;
+    type Cursor<'s> = Cursor<'s>;
+
+    fn start(&self, index: Index) -> Result<Option<Session>> {
+        self.0.begin(index)
+    }
+
+    fn first<'s>(
+        &self,
+        state: &mut State,
+        session: &'s mut Session,
+        index: &mut Index,
+    ) -> Result<Option<Cursor<'s>>> {
+        let mempolicy = Mempolicy::of(session.task());
+        let record = state.resume.first(session, index)?;
+
+        Ok(record.map(|record| Cursor {
+            entry: record.into(),
+            mempolicy,
+        }))
+    }
+
+    fn next<'s>(
+        &self,
+        state: &mut State,
+        cursor: Self::Cursor<'s>,
+        index: &mut Index,
+    ) -> Result<Option<Cursor<'s>>> {
+        let Cursor { entry, mempolicy } = cursor;
+
+        let next = entry.next(&mut state.resume, index)?;
+        Ok(next.map(|entry| Cursor { entry, mempolicy }))
+    }
+
+    fn show<'s>(&self, state: &mut State, m: &SeqFile, cursor: &mut Self::Cursor<'s>) -> Result {
+        let State { resume, stats } = state;
+
+        cursor.entry.sum(resume, &mut **stats)?;
+        // The gate VMA has neither pages nor a policy.
+        if let Entry::Vma(held) = &cursor.entry {
+            show_numa_map_vma(m, held.vma(), stats, &cursor.mempolicy);
+        }
+        Ok(())
+    }
+}
+
+impl PidFile for Numa {
+    fn open(inode: &PidInode) -> Result<(Self, State)> {
+        let state = State {
+            resume: Resume::default(),
+            stats: KBox::init(pin_init::init_zeroed(), GFP_KERNEL_ACCOUNT)?,
+        };
+
+        Ok((Self(Process::open(inode)?), state))
+    }
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `PROCMAP_QUERY`, the `ioctl` of `/proc/PID/maps` that asks about one VMA.
+
+use crate::{
+    address_space::{At, Pinned},
+    walk::{self, AddressSpace, StableVma, MAX_PASSED},
+};
+use kernel::{
+    fs::proc::query::{
+        copy_to_user,
+        flags,
+        kernel_page_size,
+        offset,
+        FileRef,
+        NameBuffer,
+        Query,
+        QueryMemory,
+        VmaFile,
+        VmaName,
+        BUILD_ID_SIZE_MAX, //
+    },
+    mm::{
+        virt::{self, vm_flags_t, VmaRef},
+        vma_iter::{VmaIter, VmaIterState},
+        Mm, //
+    },
+    prelude::*,
+    uaccess::UserPtr,
+};
+
+/// The longest path, in bytes.
+const PATH_MAX: usize = kernel::bindings::PATH_MAX as usize;
+
+/// What a VMA must be, or is, by the flag that says so.
+const PERMISSIONS: [(u64, vm_flags_t); 4] = [
+    (flags::READABLE, virt::flags::READ),
+    (flags::WRITABLE, virt::flags::WRITE),
+    (flags::EXECUTABLE, virt::flags::EXEC),
+    (flags::SHARED, virt::flags::MAYSHARE),
+];
+
+const ALL_FLAGS: u64 = flags::READABLE
+    | flags::WRITABLE
+    | flags::EXECUTABLE
+    | flags::SHARED
+    | flags::COVERING_OR_NEXT
+    | flags::FILE_BACKED;
+
+/// Answers the query whose argument is at the user address `arg`, about `mm`.
+///
+/// What belongs to the VMA is copied while it is locked. Nothing is copied to user space, and no
+/// file is read, before it has been unlocked and the address space let go.
+///
+/// Errors: `EFAULT`; `E2BIG` or `EINVAL` for a wrong argument; `ESRCH` if there is no address
+/// space; `ENOENT` if no VMA is what was asked for; `ENAMETOOLONG` if its name or build ID is
+/// longer than the buffer; `ENOMEM`; `EINTR`.
+///
+/// Mirrors `do_procmap_query`.
+pub(crate) fn answer(mm: Option<&Mm>, arg: UserPtr) -> Result {
+    let mut memory = QueryMemory::uninit();
+    let query = Query::copy_from_user(arg, &mut memory)?;
+    let fields = &mut *query.fields;
+
+    if fields.query_flags & !ALL_FLAGS != 0
+        || (fields.vma_name_size != 0) != (fields.vma_name_addr != 0)
+        || (fields.build_id_size != 0) != (fields.build_id_addr != 0)
+    {
+        return Err(EINVAL);
+    }
+
+    let mm = mm.and_then(|mm| mm.mmget_not_zero()).ok_or(ESRCH)?;
+    let mut state = VmaIterState::new();
+    let (name, file) = describe(find(VmaIter::new(&mm, &mut state), fields)?, fields)?;
+    // This may sleep for long, if nobody else uses the address space any more.
+    drop(mm);
+
+    let mut build_id = [0; BUILD_ID_SIZE_MAX];
+    if fields.build_id_size != 0 {
+        let size = match &file {
+            Some(file) => file.build_id(&mut build_id).unwrap_or(0),
+            None => 0,
+        };
+        if size > fields.build_id_size as usize {
+            return Err(ENAMETOOLONG);
+        }
+        fields.build_id_size = size as u32;
+    }
+    drop(file);
+
+    if let Some(name) = name {
+        copy_to_user(
+            UserPtr::from_addr(fields.vma_name_addr as usize),
+            name.bytes(),
+        )?;
+    }
+    if fields.build_id_size != 0 {
+        copy_to_user(
+            UserPtr::from_addr(fields.build_id_addr as usize),
+            &build_id[..fields.build_id_size as usize],
+        )?;
+    }
+    query.copy_to_user()
+}
+
+type Fields = kernel::bindings::procmap_query;
+
+/// Finds the VMA that is asked for.
+#[inline(always)]
+fn find<'a>(iter: VmaIter<'a>, fields: &Fields) -> Result<At<'a>> {
+    let flags = fields.query_flags;
+    let required = PERMISSIONS
+        .iter()
+        .filter(|(flag, _)| flags & flag != 0)
+        .fold(0, |all, (_, permission)| all | permission);
+    let mut address = fields.query_addr as usize;
+    let mut found: Option<At<'a>> = walk::first(iter, address)?;
+    let mut passed = 0;
+
+    loop {
+        let at = found.ok_or(ENOENT)?;
+        let vma = at.vma();
+        let any = flags & flags::COVERING_OR_NEXT != 0;
+        if (flags & flags::FILE_BACKED == 0 || VmaFile::of(vma).is_some())
+            && vma.flags() & required == required
+            && (any || vma.start() <= address)
+        {
+            return Ok(at);
+        }
+        if !any {
+            return Err(ENOENT);
+        }
+        address = at.range().end;
+        passed += 1;
+        found = if passed % MAX_PASSED == 0 {
+            let held = at.hold();
+            Pinned::relax(&held)?;
+            walk::next(held.resume())?
+        } else {
+            walk::next(at)?
+        };
+    }
+}
+
+/// Fills in what the VMA is. Returns its name, and the file whose build ID is asked for.
+#[inline(always)]
+fn describe(at: At<'_>, fields: &mut Fields) -> Result<(Option<NameBuffer>, Option<FileRef>)> {
+    // Memory may be allocated below.
+    let held = at.hold();
+    let vma: &VmaRef = held.vma();
+
+    fields.vma_start = vma.start() as u64;
+    fields.vma_end = vma.end() as u64;
+    fields.vma_flags = PERMISSIONS
+        .iter()
+        .filter(|(_, permission)| vma.flags() & permission != 0)
+        .fold(0, |all, (flag, _)| all | flag);
+    fields.vma_page_size = kernel_page_size(vma) as u64;
+
+    let file = VmaFile::of(vma);
+    let (device, inode) = file.map_or((0, 0), VmaFile::device_and_inode);
+    fields.vma_offset = file.map_or(0, |_| offset(vma));
+    fields.dev_major = device >> kernel::bindings::MINORBITS;
+    fields.dev_minor = device & ((1 << kernel::bindings::MINORBITS) - 1);
+    fields.inode = inode;
+
+    let mut name = None;
+    if fields.vma_name_size != 0 {
+        let size = PATH_MAX.min(fields.vma_name_size as usize);
+        name = VmaName::of(vma).map(|name| name.copy(size)).transpose()?;
+        fields.vma_name_size = name.as_ref().map_or(0, |name| name.bytes().len() as u32);
+    }
+
+    let wants_file = fields.build_id_size != 0;
+    Ok((name, file.filter(|_| wants_file).map(VmaFile::get)))
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the files that have a record for each VMA have in common.
+
+use crate::{
+    address_space::At,
+    position::Position,
+    walk::{self, StableVma},
+};
+use kernel::{
+    fs::proc::PidInode,
+    mm::{
+        vma_iter::{GateVma, VmaIter, VmaIterState},
+        Mm, MmWithUser,
+    },
+    pid::Pid,
+    prelude::*,
+    seq_file::Index,
+    sync::aref::ARef,
+    task::Task,
+};
+
+/// The process that an open file is about.
+pub(crate) struct Process {
+    pid: ARef<Pid>,
+    /// The address space that the process had when the file was opened. A process that calls
+    /// `execve` leaves it, and the file is at its end when nobody else uses it.
+    mm: Option<ARef<Mm>>,
+}
+
+impl Process {
+    pub(crate) fn open(inode: &PidInode) -> Result<Self> {
+        Ok(Self {
+            mm: inode.mm_for_reading()?,
+            pid: inode.pid().into(),
+        })
+    }
+
+    pub(crate) fn mm(&self) -> Option<&Mm> {
+        self.mm.as_deref()
+    }
+
+    /// Pins the process and its address space. Returns [`None`] if nobody uses the address space
+    /// any more. Errors: `ESRCH` if the process has been reaped.
+    #[inline]
+    pub(crate) fn pin(&self) -> Result<Option<Session>> {
+        let task = self.pid.task().ok_or(ESRCH)?;
+        let mm = self.mm().and_then(|mm| mm.mmget_not_zero());
+
+        Ok(mm.map(|mm| Session {
+            iter: VmaIterState::new(),
+            mm,
+            task,
+        }))
+    }
+
+    /// Begins a chunk of records.
+    #[inline]
+    pub(crate) fn begin(&self, index: Index) -> Result<Option<Session>> {
+        match Position::from(index) {
+            Position::End => Ok(None),
+            _ => self.pin(),
+        }
+    }
+}
+
+/// What keeps the process and its address space in place while VMAs are given out.
+///
+/// They are dropped in this order: the address space may be torn down before the task goes.
+pub(crate) struct Session {
+    iter: VmaIterState,
+    mm: ARef<MmWithUser>,
+    task: ARef<Task>,
+}
+
+impl Session {
+    #[inline]
+    pub(crate) fn iter(&mut self) -> VmaIter<'_> {
+        VmaIter::new(&self.mm, &mut self.iter)
+    }
+
+    pub(crate) fn task(&self) -> &Task {
+        &self.task
+    }
+}
+
+/// What a record is about.
+pub(crate) enum Record<'s> {
+    Vma(At<'s>),
+    Gate(GateVma),
+}
+
+/// The address from which the last record was looked up.
+///
+/// `seq_file` may find a record that it has no room for. The index has moved past that record then,
+/// but the next chunk has to begin with it.
+#[derive(Default)]
+pub(crate) struct Resume(usize);
+
+impl Resume {
+    /// Returns the address from which the current record was looked up.
+    pub(crate) fn address(&self) -> usize {
+        self.0
+    }
+
+    /// Finds the first record of a chunk for which `seq_file` has this index, and sets `index` to
+    /// what follows it.
+    #[inline]
+    pub(crate) fn first<'s>(
+        &mut self,
+        session: &'s mut Session,
+        index: &mut Index,
+    ) -> Result<Option<Record<'s>>> {
+        let Session { iter, mm, .. } = session;
+        let mut found = None;
+        let begin = match Position::from(*index) {
+            Position::START => Position::START,
+            Position::Address(_) => Position::Address(self.0),
+            position => position,
+        };
+        if let Position::Address(address) = begin {
+            found = walk::first(VmaIter::new(mm, iter), address)?;
+            self.0 = address;
+        }
+
+        Ok(arrive(found, mm, index))
+    }
+
+    /// Finds the record after that of `at`, and sets `index` to what follows it.
+    // On the way to each line, see `walk::next()`.
+    #[inline(always)]
+    pub(crate) fn next<'s>(&mut self, at: At<'s>, index: &mut Index) -> Result<Option<Record<'s>>> {
+        // All records before this have been shown. Whoever goes on with this file goes on from
+        // here, even if the walk fails: the index only has to change then.
+        let previous = *index;
+        self.0 = at.range().end;
+        *index += 1;
+
+        let mm = at.mm();
+        let record = arrive(walk::next(at)?, mm, index);
+        // The previous index was that of a VMA which may have been split before it was shown.
+        if *index == previous {
+            *index += 1;
+        }
+        Ok(record)
+    }
+}
+
+/// Returns the record that was found: a VMA, or else the gate VMA. Sets `index` to what follows it.
+#[inline(always)]
+fn arrive<'s>(at: Option<At<'s>>, mm: &'s MmWithUser, index: &mut Index) -> Option<Record<'s>> {
+    match at {
+        Some(at) => {
+            *index = Position::Address(at.range().end).into();
+            Some(Record::Vma(at))
+        }
+        None => {
+            *index = Position::Gate.into();
+            mm.gate_vma().map(Record::Gate)
+        }
+    }
+}
+
+/// Says that there is no record after the gate VMA.
+#[inline]
+pub(crate) fn end(index: &mut Index) {
+    *index = Position::End.into();
+}

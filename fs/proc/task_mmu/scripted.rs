@@ -1,0 +1,526 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An address space that changes by a script, for KUnit tests of the protocols.
+//!
+//! The script says what a writer does at which moment of the reader's, so that each branch of the
+//! protocol is reached, every time. The address space counts what the reader does, and notes when
+//! it does something that its states should have ruled out.
+
+use crate::walk::{self, AddressSpace, LockError, Lookup, StableVma};
+use core::{cell::Cell, marker::PhantomData, ops::Range};
+
+/// A VMA: its identity, and the addresses that it covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Vma {
+    pub(crate) id: u32,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+}
+
+pub(crate) const fn vma(id: u32, start: usize, end: usize) -> Vma {
+    Vma { id, start, end }
+}
+
+/// A moment at which a writer may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// Before the reader looks up the next VMA, which it does with the previous one locked.
+    Find,
+    /// While the reader, which looks for a VMA from an address in a gap, passes the gap.
+    Pass,
+    /// Before the reader tries to lock what it has found.
+    TryLock,
+    /// Before the reader finds out whether there was a writer.
+    Verify,
+    /// After the reader has unlocked a VMA.
+    Unlocked,
+    /// Before the reader takes `mmap_lock`.
+    LockMmap,
+    /// While the reader, which has a VMA locked, is outside of RCU.
+    Sleep,
+    /// After the reader has added one more address to its sum.
+    Added,
+    /// After the reader has let go of what it had locked, for a writer who waits.
+    GiveWay,
+}
+
+/// What a writer does.
+#[derive(Clone, Copy)]
+pub(crate) enum Act {
+    /// Changes the address space to this, under `mmap_lock`.
+    Change(&'static [Vma]),
+    /// Takes `mmap_lock` for writing, and has changed nothing yet.
+    BeginWrite,
+    /// Changes the identity of every VMA: all are detached, others take their places.
+    ReplaceAll,
+    /// Write-locks the VMA with this identity.
+    WriteLock(u32),
+    /// Makes the VMA with this identity have as many readers as can be counted.
+    Saturate(u32),
+    /// Waits for what the reader has locked.
+    Wait,
+    /// Sends the reader a fatal signal.
+    Kill,
+}
+
+/// At which occasion of which moment, counted from one, a writer does something. Zero is always.
+pub(crate) type Step = (Moment, usize, Act);
+
+/// An address space, the script, and what the reader has done.
+pub(crate) struct Space {
+    pub(crate) vmas: Cell<&'static [Vma]>,
+    pub(crate) generation: Cell<u32>,
+    pub(crate) sequence: Cell<u32>,
+    pub(crate) writing: Cell<bool>,
+    pub(crate) write_locked: Cell<Option<u32>>,
+    pub(crate) saturated: Cell<Option<u32>>,
+    pub(crate) waiting: Cell<bool>,
+    pub(crate) killed: Cell<bool>,
+    pub(crate) script: &'static [Step],
+    pub(crate) moments: [Cell<usize>; 9],
+
+    pub(crate) finds: Cell<usize>,
+    pub(crate) tries: Cell<usize>,
+    pub(crate) looks_again: Cell<usize>,
+    pub(crate) fallbacks: Cell<usize>,
+    pub(crate) locked: Cell<Option<Vma>>,
+    pub(crate) held_vmas: Cell<usize>,
+    pub(crate) held_rcu: Cell<usize>,
+    pub(crate) held_mmap: Cell<usize>,
+    pub(crate) violations: Cell<usize>,
+}
+
+impl Space {
+    pub(crate) fn new(vmas: &'static [Vma], script: &'static [Step]) -> Self {
+        Self {
+            vmas: Cell::new(vmas),
+            generation: Cell::new(0),
+            sequence: Cell::new(0),
+            writing: Cell::new(false),
+            write_locked: Cell::new(None),
+            saturated: Cell::new(None),
+            waiting: Cell::new(false),
+            killed: Cell::new(false),
+            script,
+            moments: [const { Cell::new(0) }; 9],
+            finds: Cell::new(0),
+            tries: Cell::new(0),
+            looks_again: Cell::new(0),
+            fallbacks: Cell::new(0),
+            locked: Cell::new(None),
+            held_vmas: Cell::new(0),
+            held_rcu: Cell::new(0),
+            held_mmap: Cell::new(0),
+            violations: Cell::new(0),
+        }
+    }
+
+    /// Lets the writers do what the script has for this moment.
+    pub(crate) fn moment(&self, moment: Moment) {
+        let occasion = add(&self.moments[moment as usize]);
+        for &(when, which, act) in self.script {
+            if when == moment && (which == 0 || which == occasion) {
+                self.act(act);
+            }
+        }
+    }
+
+    fn act(&self, act: Act) {
+        match act {
+            Act::Change(vmas) => {
+                // A writer would have to wait for the lock on this VMA.
+                if let Some(locked) = self.locked.get() {
+                    self.require(vmas.contains(&locked));
+                }
+                self.vmas.set(vmas);
+                add(&self.sequence);
+            }
+            Act::BeginWrite => self.writing.set(true),
+            Act::ReplaceAll => {
+                add(&self.generation);
+                add(&self.sequence);
+            }
+            Act::WriteLock(id) => self.write_locked.set(Some(id)),
+            Act::Saturate(id) => self.saturated.set(Some(id)),
+            Act::Wait => self.waiting.set(true),
+            Act::Kill => self.killed.set(true),
+        }
+    }
+
+    /// Notes a violation unless `kept`.
+    pub(crate) fn require(&self, kept: bool) {
+        if !kept {
+            add(&self.violations);
+        }
+    }
+
+    fn lookup(&self, pos: usize) -> Option<Vma> {
+        self.vmas.get().iter().copied().find(|vma| vma.end > pos)
+    }
+
+    /// The VMA after the one that covers `last`, or the first above it.
+    fn lookup_after(&self, last: usize) -> Option<Vma> {
+        match self.lookup(last) {
+            Some(vma) if vma.start <= last => self.lookup(vma.end),
+            other => other,
+        }
+    }
+
+    pub(crate) fn nothing_is_held(&self) -> bool {
+        self.held_vmas.get() == 0 && self.held_rcu.get() == 0 && self.held_mmap.get() == 0
+    }
+}
+
+/// Adds one, and returns the result.
+pub(crate) fn add<T: Copy + core::ops::Add<Output = T> + From<u8>>(cell: &Cell<T>) -> T {
+    cell.set(cell.get() + T::from(1));
+    cell.get()
+}
+
+/// Something that the reader holds, counted until it is dropped.
+struct Held<'a>(&'a Cell<usize>);
+
+impl<'a> Held<'a> {
+    fn new(count: &'a Cell<usize>) -> Self {
+        add(count);
+        Self(count)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// The position of an iterator.
+#[derive(Clone, Copy)]
+enum Place {
+    /// It was set to this address.
+    At(usize),
+    /// It has found a VMA, and this is the last address of that VMA at that time.
+    After(usize),
+}
+
+pub(crate) struct Rcu<'a> {
+    space: &'a Space,
+    place: Place,
+    _rcu: Held<'a>,
+}
+
+pub(crate) struct Found<'a> {
+    vma: Vma,
+    generation: u32,
+    rcu: Rcu<'a>,
+}
+
+pub(crate) struct Locked<'a> {
+    pub(crate) vma: Vma,
+    lock: VmaLock<'a>,
+    rcu: Rcu<'a>,
+}
+
+/// A locked VMA, which no writer may change until this is dropped.
+struct VmaLock<'a> {
+    vma: Vma,
+    space: &'a Space,
+    _lock: Held<'a>,
+}
+
+impl<'a> VmaLock<'a> {
+    fn new(vma: Vma, space: &'a Space) -> Self {
+        space.require(space.locked.replace(Some(vma)).is_none());
+        Self {
+            vma,
+            space,
+            _lock: Held::new(&space.held_vmas),
+        }
+    }
+}
+
+impl Drop for VmaLock<'_> {
+    fn drop(&mut self) {
+        self.space
+            .require(self.space.locked.take() == Some(self.vma));
+        self.space.moment(Moment::Unlocked);
+    }
+}
+
+impl<'a> Locked<'a> {
+    /// Has the iterator at the VMA as it is locked.
+    fn new(vma: Vma, rcu: Rcu<'a>) -> Self {
+        Self {
+            vma,
+            lock: VmaLock::new(vma, rcu.space),
+            rcu: Rcu {
+                place: Place::After(vma.end - 1),
+                ..rcu
+            },
+        }
+    }
+}
+
+/// A locked VMA outside of RCU.
+pub(crate) struct Sleepable<'a> {
+    pub(crate) vma: Vma,
+    lock: VmaLock<'a>,
+}
+
+impl<'a> Sleepable<'a> {
+    pub(crate) fn space(&self) -> &'a Space {
+        self.lock.space
+    }
+}
+
+impl<'a> MmapLocked<'a> {
+    pub(crate) fn space(&self) -> &'a Space {
+        self.space
+    }
+}
+
+impl StableVma for Sleepable<'_> {
+    fn range(&self) -> Range<usize> {
+        self.vma.start..self.vma.end
+    }
+}
+
+pub(crate) struct MmapLocked<'a> {
+    pub(crate) vma: Vma,
+    space: &'a Space,
+    _lock: Held<'a>,
+}
+
+impl StableVma for Locked<'_> {
+    fn range(&self) -> Range<usize> {
+        self.vma.start..self.vma.end
+    }
+}
+
+impl StableVma for MmapLocked<'_> {
+    fn range(&self) -> Range<usize> {
+        self.vma.start..self.vma.end
+    }
+}
+
+/// Where the sequence stood, unless somebody was writing.
+#[derive(Clone, Copy)]
+pub(crate) struct Snapshot<'a>(&'a Space, Option<u32>);
+
+impl<'a> Snapshot<'a> {
+    fn new(space: &'a Space) -> Self {
+        Self(space, (!space.writing.get()).then(|| space.sequence.get()))
+    }
+}
+
+impl<'a, const VMA_LOCKS: bool> Lookup<Scripted<'a, VMA_LOCKS>> for Rcu<'a> {
+    fn snapshot(&self) -> Snapshot<'a> {
+        Snapshot::new(self.space)
+    }
+
+    fn find(self) -> Result<Found<'a>, &'a Space> {
+        let space = self.space;
+        space.moment(Moment::Find);
+        add(&space.finds);
+
+        let found = match self.place {
+            Place::At(pos) => match space.lookup(pos) {
+                Some(vma) if vma.start <= pos => Some(vma),
+                next => {
+                    let gap_end = next.map_or(usize::MAX, |vma| vma.start);
+                    let before = space.sequence.get();
+                    space.moment(Moment::Pass);
+                    if space.sequence.get() == before {
+                        next
+                    } else {
+                        space.lookup_after(gap_end - 1)
+                    }
+                }
+            },
+            Place::After(last) => space.lookup_after(last),
+        };
+
+        match found {
+            Some(vma) => Ok(Found {
+                vma,
+                generation: space.generation.get(),
+                rcu: self,
+            }),
+            None => Err(space),
+        }
+    }
+}
+
+impl<'a, const VMA_LOCKS: bool> Lookup<Scripted<'a, VMA_LOCKS>> for Locked<'a> {
+    fn snapshot(&self) -> Snapshot<'a> {
+        Snapshot::new(self.rcu.space)
+    }
+
+    fn find(self) -> Result<Found<'a>, &'a Space> {
+        let Self { lock, rcu, .. } = self;
+        let found = Lookup::<Scripted<'a, VMA_LOCKS>>::find(rcu);
+        drop(lock);
+        found
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Killed;
+
+/// The reader's view of a [`Space`], whose VMAs have locks or not.
+pub(crate) struct Scripted<'a, const VMA_LOCKS: bool>(PhantomData<&'a Space>);
+
+impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
+    type Idle = &'a Space;
+    type Rcu = Rcu<'a>;
+    type Found = Found<'a>;
+    type Locked = Locked<'a>;
+    type Sleepable = Sleepable<'a>;
+    type MmapLocked = MmapLocked<'a>;
+    type Identity = Vma;
+    type Snapshot = Snapshot<'a>;
+    type Error = Killed;
+
+    fn enter_rcu(space: &'a Space, pos: usize) -> Result<Rcu<'a>, &'a Space> {
+        space.require(space.nothing_is_held());
+        if !VMA_LOCKS {
+            return Err(space);
+        }
+
+        Ok(Rcu {
+            space,
+            place: Place::At(pos),
+            _rcu: Held::new(&space.held_rcu),
+        })
+    }
+
+    fn changed_since(Snapshot(space, sequence): Snapshot<'a>) -> bool {
+        space.moment(Moment::Verify);
+        sequence != Some(space.sequence.get())
+    }
+
+    fn try_lock(found: Found<'a>) -> Result<Locked<'a>, (LockError, &'a Space)> {
+        let space = found.rcu.space;
+        space.moment(Moment::TryLock);
+        add(&space.tries);
+
+        let id = found.vma.id;
+        match space.vmas.get().iter().find(|vma| vma.id == id) {
+            Some(_) if space.write_locked.get() == Some(id) => Err((LockError::Contended, space)),
+            Some(&vma) if found.generation == space.generation.get() => {
+                Ok(Locked::new(vma, found.rcu))
+            }
+            _ => Err((LockError::Detached, space)),
+        }
+    }
+
+    fn is_gap_before(locked: &mut Locked<'a>, pos: usize) -> bool {
+        let space = locked.rcu.space;
+        add(&space.looks_again);
+        space.lookup(pos) == Some(locked.vma)
+    }
+
+    fn unlock(locked: Locked<'a>) -> &'a Space {
+        locked.rcu.space
+    }
+
+    fn leave_rcu(locked: Locked<'a>) -> Sleepable<'a> {
+        let Locked { vma, lock, .. } = locked;
+        lock.space.moment(Moment::Sleep);
+        Sleepable { vma, lock }
+    }
+
+    fn enter_rcu_again(held: Sleepable<'a>) -> Locked<'a> {
+        let Sleepable { vma, lock } = held;
+        let space = lock.space;
+        Locked {
+            vma,
+            lock,
+            rcu: Rcu {
+                space,
+                place: Place::At(vma.end),
+                _rcu: Held::new(&space.held_rcu),
+            },
+        }
+    }
+
+    fn lock_mmap(space: &'a Space, pos: usize) -> Result<Option<MmapLocked<'a>>, Killed> {
+        space.require(space.nothing_is_held());
+        space.moment(Moment::LockMmap);
+        add(&space.fallbacks);
+        if space.killed.get() {
+            return Err(Killed);
+        }
+
+        // The writer has to finish before `mmap_lock` is ours.
+        space.write_locked.set(None);
+        space.writing.set(false);
+
+        Ok(space.lookup(pos).map(|vma| MmapLocked {
+            vma,
+            space,
+            _lock: Held::new(&space.held_mmap),
+        }))
+    }
+
+    fn lock_vma(at: MmapLocked<'a>) -> Result<Locked<'a>, MmapLocked<'a>> {
+        let MmapLocked { vma, space, .. } = at;
+        if !VMA_LOCKS || space.saturated.get() == Some(vma.id) {
+            return Err(at);
+        }
+
+        drop(at);
+        let rcu = Rcu {
+            space,
+            place: Place::At(vma.end),
+            _rcu: Held::new(&space.held_rcu),
+        };
+        Ok(Locked {
+            vma,
+            lock: VmaLock::new(vma, space),
+            rcu,
+        })
+    }
+
+    fn next_under_mmap_lock(at: MmapLocked<'a>) -> Option<MmapLocked<'a>> {
+        let vma = at.space.lookup(at.vma.end)?;
+        Some(MmapLocked { vma, ..at })
+    }
+
+    fn is_contended(at: &MmapLocked<'a>) -> bool {
+        at.space.waiting.get()
+    }
+
+    fn give_way(held: walk::Held<Self>) -> Result<&'a Space, Killed> {
+        let space = match held {
+            walk::Held::Vma(held) => held.space(),
+            walk::Held::Mmap(at) => at.space(),
+        };
+        space.waiting.set(false);
+        space.moment(Moment::GiveWay);
+        if space.killed.get() {
+            Err(Killed)
+        } else {
+            Ok(space)
+        }
+    }
+
+    fn relax(held: &walk::Held<Self>) -> Result<(), Killed> {
+        let space = match held {
+            walk::Held::Vma(held) => held.space(),
+            walk::Held::Mmap(at) => at.space(),
+        };
+        space.require(space.held_rcu.get() == 0);
+        if space.killed.get() {
+            Err(Killed)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn identity(held: &walk::Held<Self>) -> Vma {
+        match held {
+            walk::Held::Vma(held) => held.vma,
+            walk::Held::Mmap(at) => at.vma,
+        }
+    }
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is mapped in a VMA: the statistics that `fs/proc/task_mmu.c` takes from page tables.
+//!
+//! C header: `fs/proc/task_mmu/task_mmu.h`
+
+use crate::{
+    bindings,
+    mm::{
+        virt::{flags, VmaRef},
+        vma_iter::SleepableLock, //
+    },
+};
+
+#[cfg(CONFIG_PROC_PAGE_MONITOR)]
+pub use self::smaps::{show_rollup, show_smap_gate, show_smap_vma, MemSizeStats};
+
+#[cfg(CONFIG_NUMA)]
+pub use self::numa::{show_numa_map_vma, Mempolicy, NumaMaps};
+
+/// Statistics of what is mapped in VMAs.
+pub trait PageStats {
+    /// Makes the statistics empty.
+    fn clear(&mut self);
+
+    /// Adds what is mapped from `start` to the end of the VMA.
+    ///
+    /// Returns the address where this has ended. If it `may_stop`, this can be before the end of
+    /// the VMA, because somebody waits for what is locked or because the current task is being
+    /// killed; it is still after `start`.
+    ///
+    /// Context: Process context, may sleep.
+    fn gather<V: SleepableLock>(&mut self, vma: &V, start: usize, may_stop: bool) -> usize;
+}
+
+/// Returns whether no page that the statistics count is mapped in this VMA.
+///
+/// That is so for anonymous memory to which nobody has written: nothing but the zero page is
+/// mapped there.
+#[inline]
+pub fn is_untouched(vma: &VmaRef) -> bool {
+    // A driver may have mapped its own pages without setting `vm_ops`.
+    if vma.flags() & (flags::PFNMAP | flags::MIXEDMAP) != 0 {
+        return false;
+    }
+
+    let vma = vma.as_ptr();
+
+    // SAFETY: By the type invariants the VMA is valid and read-locked. `vm_ops` does not change
+    // meanwhile. `anon_vma` may be set by a page fault, which has a read lock as well, before it
+    // maps the first page.
+    unsafe {
+        (*vma).vm_ops.is_null()
+            && core::ptr::read_volatile(core::ptr::addr_of!((*vma).anon_vma)).is_null()
+    }
+}
+
+#[cfg(CONFIG_PROC_PAGE_MONITOR)]
+mod smaps {
+    use super::*;
+    use crate::{mm::vma_iter::GateVma, seq_file::SeqFile};
+    use core::ops::Range;
+
+    /// How much memory of which kind is mapped: a C `struct mem_size_stats`.
+    #[repr(transparent)]
+    pub struct MemSizeStats(bindings::mem_size_stats);
+
+    impl MemSizeStats {
+        /// Makes empty statistics.
+        #[inline]
+        pub fn new() -> Self {
+            Self(pin_init::zeroed())
+        }
+    }
+
+    impl PageStats for MemSizeStats {
+        #[inline]
+        fn clear(&mut self) {
+            *self = Self::new();
+        }
+
+        /// Mirrors `smaps_gather`.
+        #[inline]
+        fn gather<V: SleepableLock>(&mut self, vma: &V, start: usize, may_stop: bool) -> usize {
+            self.0.stop.may_stop = may_stop;
+            if !(vma.start()..vma.end()).contains(&start) {
+                return vma.end();
+            }
+
+            // SAFETY: By the safety requirements of `SleepableLock` the VMA is valid, and what is
+            // said here to be locked is. The walk begins inside of the VMA.
+            unsafe { bindings::smaps_gather(vma.as_ptr(), &mut self.0, start, V::MMAP_LOCKED) }
+        }
+    }
+
+    #[cfg(CONFIG_KUNIT = "y")]
+    impl MemSizeStats {
+        /// Returns how much memory is mapped, in bytes.
+        pub fn resident(&self) -> usize {
+            self.0.resident
+        }
+    }
+
+    impl Default for MemSizeStats {
+        #[inline]
+        fn default() -> Self {
+            Self::new()
+        }
+    }
+
+    /// Prints the entry of `/proc/PID/smaps` for a VMA. Mirrors `show_smap_vma`.
+    #[inline]
+    pub fn show_smap_vma(m: &SeqFile, vma: &VmaRef, stats: &MemSizeStats) {
+        // SAFETY: `vma` is valid and cannot change, by the invariants of its type. `m` is only used
+        // by this thread.
+        unsafe { bindings::show_smap_vma(m.as_ptr(), vma.as_ptr(), &stats.0) }
+    }
+
+    /// Prints the entry of `/proc/PID/smaps` for the gate VMA.
+    #[inline]
+    pub fn show_smap_gate(m: &SeqFile, gate: &GateVma) {
+        // SAFETY: `gate` is valid and never changes, by the invariants of its type. `m` is only
+        // used by this thread.
+        unsafe { bindings::show_smap_vma(m.as_ptr(), gate.as_ptr(), &MemSizeStats::new().0) }
+    }
+
+    /// Prints `/proc/PID/smaps_rollup`. Mirrors `show_rollup`.
+    #[inline]
+    pub fn show_rollup(m: &SeqFile, range: &Range<usize>, stats: &MemSizeStats) {
+        // SAFETY: `m` is only used by this thread.
+        unsafe { bindings::show_rollup(m.as_ptr(), range.start, range.end, &stats.0) }
+    }
+}
+
+#[cfg(CONFIG_NUMA)]
+mod numa {
+    use super::*;
+    use crate::{seq_file::SeqFile, task::Task};
+    use pin_init::Zeroable;
+
+    /// On which node how much memory is mapped: a C `struct numa_maps`.
+    #[derive(Zeroable)]
+    #[repr(transparent)]
+    pub struct NumaMaps(bindings::numa_maps);
+
+    impl PageStats for NumaMaps {
+        #[inline]
+        fn clear(&mut self) {
+            // SAFETY: All bits zero is a valid value of this type.
+            unsafe { core::ptr::write_bytes(self, 0, 1) };
+        }
+
+        /// Mirrors `numa_maps_gather`.
+        #[inline]
+        fn gather<V: SleepableLock>(&mut self, vma: &V, start: usize, may_stop: bool) -> usize {
+            self.0.stop.may_stop = may_stop;
+            if !(vma.start()..vma.end()).contains(&start) {
+                return vma.end();
+            }
+
+            // SAFETY: By the safety requirements of `SleepableLock` the VMA is valid, and what is
+            // said here to be locked is. The walk begins inside of the VMA.
+            unsafe { bindings::numa_maps_gather(vma.as_ptr(), &mut self.0, start, V::MMAP_LOCKED) }
+        }
+    }
+
+    /// The memory policy of a task.
+    ///
+    /// # Invariants
+    ///
+    /// Owns a reference count on the `struct mempolicy`.
+    pub struct Mempolicy(*mut bindings::mempolicy);
+
+    impl Mempolicy {
+        /// Returns the policy that a task has right now.
+        ///
+        /// Mirrors `get_task_mempolicy`.
+        #[inline]
+        pub fn of(task: &Task) -> Self {
+            // SAFETY: The task is valid. INVARIANT: The reference count that this takes is ours.
+            Self(unsafe { bindings::get_task_mempolicy(task.as_ptr()) })
+        }
+    }
+
+    impl Drop for Mempolicy {
+        #[inline]
+        fn drop(&mut self) {
+            // SAFETY: By the type invariants the reference count is ours.
+            unsafe { bindings::mpol_put(self.0) }
+        }
+    }
+
+    /// Prints the line of `/proc/PID/numa_maps` for a VMA. Mirrors `show_numa_map_vma`.
+    #[inline]
+    pub fn show_numa_map_vma(
+        m: &SeqFile,
+        vma: &VmaRef,
+        stats: &NumaMaps,
+        task_mempolicy: &Mempolicy,
+    ) {
+        // SAFETY: `vma` is valid and cannot change, by the invariants of its type. The reference
+        // keeps the policy alive. `m` is only used by this thread.
+        unsafe { bindings::show_numa_map_vma(m.as_ptr(), vma.as_ptr(), &stats.0, task_mempolicy.0) }
+    }
+}
