@@ -15,12 +15,10 @@ does nothing else.
 
 import argparse
 import collections
-import csv
 import statistics
 
 import bench_writers
-import guest
-from common import OUT, Failed, Progress, main, say, shown
+from common import Failed, Progress, main, say, shown
 from run import build_all
 
 # The ticks of the guest's clock fall into one round more often than into
@@ -109,17 +107,9 @@ def run():
     args = parser.parse_args()
     build_all()
     with Progress("measuring, with a guest that counts instructions (about 1 min)"):
-        result = guest.boot(f"maps-bench --rounds {args.rounds}", name="bench", accel="icount", timeout=1800)
-    text = result.output.decode(errors="replace")
-    if result.status:
-        raise Failed(f"maps-bench failed: {text.strip().splitlines()[-1]}")
-    if result.reports():
-        raise Failed(f"the kernel reports: {result.reports()[0]} (all of it: {shown(result.log_path)})")
-
-    target = OUT / "bench/bench.csv"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text)
-    found = measured(csv.DictReader(text.splitlines()))
+        rows, target = bench_writers.measure(f"maps-bench --rounds {args.rounds}", "bench", name="bench",
+                                             accel="icount", timeout=1800)
+    found = measured(rows)
     worse = compare(found)
     worse += growth(found)
     print(f"All measurements: {shown(target)}\n")

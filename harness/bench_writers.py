@@ -50,6 +50,22 @@ class Lines:
         pass
 
 
+def measure(command, csv_name, **how):
+    """Runs a program of the guest that prints CSV; gives its rows and keeps them
+    in out/bench/CSV_NAME.csv."""
+    result = guest.boot(command, **how)
+    text = result.output.decode(errors="replace")
+    if result.status:
+        raise Failed(f"{command} failed: {(text.strip().splitlines() or ['it said nothing'])[-1]}")
+    if result.reports():
+        raise Failed(f"the kernel reports: {result.reports()[0]} (all of it: {shown(result.log_path)})")
+
+    target = OUT / f"bench/{csv_name}.csv"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text)
+    return csv.DictReader(text.splitlines()), target
+
+
 def measured(rows):
     """The medians over the rounds, each by its column's name."""
     rounds = collections.defaultdict(list)
@@ -107,18 +123,9 @@ def requirements(found):
 def bench(rounds):
     """Measures and prints; gives what is worse than required, a line each."""
     with Progress(f"measuring writers beside readers ({rounds} rounds of 45 s)") as progress:
-        result = guest.boot(f"writers-bench --rounds {rounds}", name="bench-writers",
-                            timeout=120 + 120 * rounds, output=Lines(progress))
-    text = result.output.decode(errors="replace")
-    if result.status:
-        raise Failed(f"writers-bench failed: {(text.strip().splitlines() or ['it said nothing'])[-1]}")
-    if result.reports():
-        raise Failed(f"the kernel reports: {result.reports()[0]} (all of it: {shown(result.log_path)})")
-
-    target = OUT / "bench/writers.csv"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text)
-    found = measured(csv.DictReader(text.splitlines()))
+        rows, target = measure(f"writers-bench --rounds {rounds}", "writers", name="bench-writers",
+                               timeout=120 + 120 * rounds, output=Lines(progress))
+    found = measured(rows)
     show(found)
     print(f"All measurements: {shown(target)}")
     return [f"{what} is {value / 1000:,.0f} us, more than {allowed / 1000:,.0f} us, {why}"

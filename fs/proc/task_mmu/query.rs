@@ -2,10 +2,7 @@
 
 //! `PROCMAP_QUERY`, the `ioctl` of `/proc/PID/maps` that asks about one VMA.
 
-use crate::{
-    address_space::{At, Pinned},
-    walk::{self, AddressSpace, StableVma, MAX_PASSED},
-};
+use crate::{address_space::At, walk};
 use kernel::{
     fs::proc::query::{
         copy_to_user,
@@ -113,14 +110,14 @@ fn find<'a>(iter: VmaIter<'a>, fields: &Fields) -> Result<At<'a>> {
         .iter()
         .filter(|(flag, _)| flags & flag != 0)
         .fold(0, |all, (_, permission)| all | permission);
-    let mut address = fields.query_addr as usize;
+    let any = flags & flags::COVERING_OR_NEXT != 0;
+    let address = fields.query_addr as usize;
     let mut found: Option<At<'a>> = walk::first(iter, address)?;
     let mut passed = 0;
 
     loop {
         let at = found.ok_or(ENOENT)?;
         let vma = at.vma();
-        let any = flags & flags::COVERING_OR_NEXT != 0;
         if (flags & flags::FILE_BACKED == 0 || VmaFile::of(vma).is_some())
             && vma.flags() & required == required
             && (any || vma.start() <= address)
@@ -130,15 +127,7 @@ fn find<'a>(iter: VmaIter<'a>, fields: &Fields) -> Result<At<'a>> {
         if !any {
             return Err(ENOENT);
         }
-        address = at.range().end;
-        passed += 1;
-        found = if passed % MAX_PASSED == 0 {
-            let held = at.hold();
-            Pinned::relax(&held)?;
-            walk::next(held.resume())?
-        } else {
-            walk::next(at)?
-        };
+        found = walk::pass(at, &mut passed)?;
     }
 }
 

@@ -166,6 +166,14 @@ impl Space {
         }
     }
 
+    pub(crate) fn check_alive(&self) -> Result<&Self, Killed> {
+        if self.killed.get() {
+            Err(Killed)
+        } else {
+            Ok(self)
+        }
+    }
+
     pub(crate) fn nothing_is_held(&self) -> bool {
         self.held_vmas.get() == 0 && self.held_rcu.get() == 0 && self.held_mmap.get() == 0
     }
@@ -264,18 +272,6 @@ impl<'a> Locked<'a> {
 pub(crate) struct Sleepable<'a> {
     pub(crate) vma: Vma,
     lock: VmaLock<'a>,
-}
-
-impl<'a> Sleepable<'a> {
-    pub(crate) fn space(&self) -> &'a Space {
-        self.lock.space
-    }
-}
-
-impl<'a> MmapLocked<'a> {
-    pub(crate) fn space(&self) -> &'a Space {
-        self.space
-    }
 }
 
 impl StableVma for Sleepable<'_> {
@@ -491,36 +487,30 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
     }
 
     fn give_way(held: walk::Held<Self>) -> Result<&'a Space, Killed> {
-        let space = match held {
-            walk::Held::Vma(held) => held.space(),
-            walk::Held::Mmap(at) => at.space(),
-        };
+        let (space, _) = of_held(&held);
+        drop(held);
         space.waiting.set(false);
         space.moment(Moment::GiveWay);
-        if space.killed.get() {
-            Err(Killed)
-        } else {
-            Ok(space)
-        }
+        space.check_alive()
     }
 
     fn relax(held: &walk::Held<Self>) -> Result<(), Killed> {
-        let space = match held {
-            walk::Held::Vma(held) => held.space(),
-            walk::Held::Mmap(at) => at.space(),
-        };
+        let (space, _) = of_held(held);
         space.require(space.held_rcu.get() == 0);
-        if space.killed.get() {
-            Err(Killed)
-        } else {
-            Ok(())
-        }
+        space.check_alive().map(|_| ())
     }
 
     fn identity(held: &walk::Held<Self>) -> Vma {
-        match held {
-            walk::Held::Vma(held) => held.vma,
-            walk::Held::Mmap(at) => at.vma,
-        }
+        of_held(held).1
+    }
+}
+
+/// Returns the address space and the VMA at which a reader stands.
+pub(crate) fn of_held<'a, const VMA_LOCKS: bool>(
+    held: &walk::Held<Scripted<'a, VMA_LOCKS>>,
+) -> (&'a Space, Vma) {
+    match held {
+        walk::Held::Vma(held) => (held.lock.space, held.vma),
+        walk::Held::Mmap(at) => (at.space, at.vma),
     }
 }

@@ -36,7 +36,7 @@
 //! forgotten, and the VMA that is there now is begun with. After [`MAX_RESTARTS`] of this a writer
 //! has to wait, so that no writer can keep a reader busy forever.
 
-use crate::walk::{self, AddressSpace, At, Held, StableVma, MAX_PASSED};
+use crate::walk::{self, AddressSpace, At, Held, StableVma};
 use core::ops::Range;
 
 /// How often a reader begins again with a VMA because it was changed during a break.
@@ -70,15 +70,13 @@ pub(crate) fn sum_all<A: AddressSpace, S: Sum<A>>(
     while let Some(here) = at {
         let range = here.range();
 
-        if passed < MAX_PASSED && matches!(here, At::Vma(_)) && S::is_nothing(&here) {
-            passed += 1;
+        if matches!(here, At::Vma(_)) && S::is_nothing(&here) {
             pos = range.end;
-            at = walk::next(here)?;
+            at = walk::pass(here, &mut passed)?;
             continue;
         }
 
         let held = here.hold();
-        passed = 0;
         A::relax(&held)?;
         pos = sum.add(&held, pos.max(range.start), true)?;
         at = if pos < range.end || held.is_in_the_way() {

@@ -4,6 +4,7 @@
 
 use crate::{
     scripted::{
+        of_held,
         vma,
         Act,
         Killed,
@@ -55,13 +56,6 @@ impl Added {
     }
 }
 
-fn space_of<'a, const VMA_LOCKS: bool>(held: &Held<Scripted<'a, VMA_LOCKS>>) -> (&'a Space, Vma) {
-    match held {
-        Held::Vma(held) => (held.space(), held.vma),
-        Held::Mmap(at) => (at.space(), at.vma),
-    }
-}
-
 impl<'a, const VMA_LOCKS: bool> Sum<Scripted<'a, VMA_LOCKS>> for Added {
     fn clear(&mut self) {
         self.times = [0; END];
@@ -82,11 +76,9 @@ impl<'a, const VMA_LOCKS: bool> Sum<Scripted<'a, VMA_LOCKS>> for Added {
         pos: usize,
         may_stop: bool,
     ) -> Result<usize, Killed> {
-        let (space, vma) = space_of(held);
+        let (space, vma) = of_held(held);
         space.require(held.range().contains(&pos));
-        if space.killed.get() {
-            return Err(Killed);
-        }
+        space.check_alive()?;
         if vma.id >= UNTOUCHED {
             return Ok(vma.end);
         }
@@ -124,7 +116,7 @@ fn one(space: &Space, pos: usize) -> (Result<u32, Killed>, Added) {
         Err(killed) => return (Err(killed), added),
     };
     let result = sums::sum_one(held, pos, &mut added);
-    let id = result.map(|held| held.map_or(0, |held| space_of(&held).1.id));
+    let id = result.map(|held| held.map_or(0, |held| of_held(&held).1.id));
     (id, added)
 }
 

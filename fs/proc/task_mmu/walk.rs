@@ -172,9 +172,8 @@ pub(crate) trait AddressSpace: Sized {
     fn identity(held: &Held<Self>) -> Self::Identity;
 }
 
-/// After how many VMAs a reader that does nothing else than to go on to the next one leaves RCU for
-/// a moment.
-pub(crate) const MAX_PASSED: usize = 128;
+/// After how many VMAs a reader that only passes them leaves RCU for a moment.
+const MAX_PASSED: usize = 128;
 
 /// A reader that stands at a VMA, by what keeps the VMA from changing.
 pub(crate) enum At<A: AddressSpace> {
@@ -271,6 +270,24 @@ pub(crate) fn next<A: AddressSpace>(at: At<A>) -> Result<Option<At<A>>, A::Error
         }
         At::Mmap(at) => Ok(A::next_under_mmap_lock(at).map(At::Mmap)),
     }
+}
+
+/// Goes on like [`next`] from a VMA with which nothing was done, and counts it in `passed`. So that
+/// many of them do not keep the reader in RCU, it leaves that now and then, and lets others use the
+/// CPU.
+#[inline(always)]
+pub(crate) fn pass<A: AddressSpace>(
+    at: At<A>,
+    passed: &mut usize,
+) -> Result<Option<At<A>>, A::Error> {
+    *passed += 1;
+    if *passed % MAX_PASSED != 0 {
+        return next(at);
+    }
+
+    let held = at.hold();
+    A::relax(&held)?;
+    next(held.resume())
 }
 
 /// Finds, locks and verifies the first VMA that ends above `pos`, which is where `from` is.
