@@ -15,6 +15,14 @@ define help_text
 make run      build the kernel with the Rust /proc/PID/maps and show it in a guest
 make shell    a shell in the guest (leave it with `exit`)
 make test     all tests; prints KTAP and at the end N passed, N failed, N skipped
+make test-debug
+              the tests and a million lines of torture on kernels with KASAN,
+              kmemleak, lockdep, KCSAN (hours the first time)
+make test-long
+              the model with two writers in all cases, 20,000,000 lines of
+              torture (an hour or two)
+make test-mutants
+              breaks the walk in many ways and tells which test sees each
 make lint     rustfmt, clippy, checkpatch and other checks of the sources
 make bench    instructions per line and VMA, Rust against C; how long readers
               hold up the process that they read about
@@ -44,7 +52,8 @@ status call `harness/host run.py COMMAND...`. harness/host --help tells more.
 endef
 export help_text
 
-.PHONY: help run shell test lint build lay save series bench
+.PHONY: help run shell test test-debug test-long test-mutants lint build lay save \
+	series bench
 
 help:
 	@echo "$$help_text"
@@ -60,6 +69,15 @@ build:
 
 test:
 	@harness/host test.py
+
+test-debug:
+	@harness/host test.py --only kasan,kcsan
+
+test-long:
+	@harness/host test.py --only model-long,torture-long
+
+test-mutants:
+	@harness/host mutants.py
 
 lint:
 	@harness/host lint.py

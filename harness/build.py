@@ -4,8 +4,8 @@
 
 Each configuration is a fragment under harness/config that is laid over
 allnoconfig and has its own object folder in the cache. `slim` is the kernel that
-is booted and measured, `debug` has the kernel's checks on; the others leave out or
-change something, and of them only the parts are built that the series touches.
+is booted and measured, `debug`, `kasan` and `kcsan` have the kernel's checks on; the
+others leave out or change something, and of them only the parts are built that the series touches.
 """
 
 import argparse
@@ -31,15 +31,17 @@ VARIANTS = {
     "commits": ("x86_64", ["slim", "part"]),
     "lint": ("x86_64", ["slim", "part"]),
     "debug": ("x86_64", ["slim", "debug"]),
+    "kasan": ("x86_64", ["slim", "debug", "kasan"]),
+    "kcsan": ("x86_64", ["slim", "kcsan"]),
     "arm64": ("arm64", ["arm64"]),
 }
 # The configurations that are only built, to see that they can be.
-MATRIX = [n for n in VARIANTS if n not in ("slim", "debug", "lint", "commits")]
+WHOLE = ("slim", "debug", "kasan", "kcsan")
+MATRIX = [n for n in VARIANTS if n not in (*WHOLE, "lint", "commits")]
 PARTS = ["prepare", "fs/proc/", "mm/mmap_lock.o"]
 # Fixed, so that building again what has not changed links nothing again.
 STAMP = {"KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970",
          "KBUILD_BUILD_USER": "task_mmu", "KBUILD_BUILD_HOST": "task_mmu"}
-WHOLE = ("slim", "debug")
 WHOLE_STEPS = 1900
 
 
@@ -84,8 +86,9 @@ def configure(name, tree):
     new = folder / ".config.new"
     got = wanted([new])
     # in a commit before the one that brings an option it cannot be had
-    early = set(re.findall(r"^config (\w+)", (TREE / "fs/proc/Kconfig").read_text(), re.M))
-    early -= set(re.findall(r"^config (\w+)", (tree / "fs/proc/Kconfig").read_text(), re.M))
+    offered = r'^config (\w+)\n\t\w+ "'
+    early = set(re.findall(offered, (TREE / "fs/proc/Kconfig").read_text(), re.M))
+    early -= set(re.findall(offered, (tree / "fs/proc/Kconfig").read_text(), re.M))
     wrong = [f"{option}={value or 'n'}" for option, value in wanted(fragments[2:]).items()
              if got.get(option) != value and option.removeprefix("CONFIG_") not in early]
     if wrong:

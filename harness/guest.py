@@ -52,7 +52,7 @@ REPORT = re.compile("|".join((
     r"scheduling while atomic", r"KASAN:", r"UBSAN:", r"KCSAN:", r"refcount_t:", r"buggy \.next",
     r"list_(add|del) corruption", r"general protection fault", r"unable to handle",
     r"stack-protector", r"[Bb]ad page state", r"Bad rss-counter", r"Out of memory", r"DEADLOCK",
-    r"unreferenced object", r"VM_\w+_ON")))
+    r"new suspected memory leaks", r"VM_\w+_ON")))
 
 
 @dataclasses.dataclass

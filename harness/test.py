@@ -15,6 +15,7 @@ import time
 import build
 import compile_fail
 import guest
+import model
 import run as runner
 import series
 from common import SRC, TREE, Failed, lock, main, say
@@ -161,15 +162,17 @@ def test_kunit():
     return kunit(guest.KERNEL, "kunit")
 
 
-def selftests(kernel, name, collection="proc", prepare=""):
+RUST_SERVES = ("echo Y >/sys/module/task_mmu/parameters/rust && grep -q Y /sys/module/task_mmu/parameters/rust"
+               " || { echo 'the kernel has no switch task_mmu.rust'; exit 1; }\n")
+
+
+def selftests(kernel, name, collection="proc", prepare="", after="", timeout=1500):
     """A collection of the kernel's selftests with Rust serving, through the
-    kernel's own runner."""
+    kernel's own runner, with commands before and after it."""
     with lock():
         guest.make_image()
-    command = ("echo Y >/sys/module/task_mmu/parameters/rust && grep -q Y /sys/module/task_mmu/parameters/rust"
-               " || { echo 'the kernel has no switch task_mmu.rust'; exit 1; }\n"
-               f"{prepare}\n/selftests/run_kselftest.sh -c {collection} -o 600 2>&1")
-    result = guest.boot(command, name=name, kernel=kernel, timeout=1500)
+    command = f"{RUST_SERVES}{prepare}\n/selftests/run_kselftest.sh -c {collection} -o {timeout // 2} 2>&1\n{after}"
+    result = guest.boot(command, name=name, kernel=kernel, timeout=timeout)
     programs = kselftests(result.output.decode(errors="replace").splitlines())
     listed = [line.split(":")[1] for line in
               (guest.BUILT / "selftests/kselftest-list.txt").read_text().split()
@@ -241,12 +244,90 @@ def test_commits():
     return cases
 
 
+def test_events():
+    """KUnit makes readers meet each thing that they can meet, which the counters
+    and the tracepoints have to tell; a reader in peace changes neither."""
+    counters = "grep ^vma_walk /proc/vmstat"
+    files = "maps smaps smaps_rollup numa_maps"
+    result = guest.boot(f"cat /sys/kernel/tracing/trace; {counters}; echo ===; "
+                        f"for f in {files}; do cat /proc/self/$f; done >/dev/null; "
+                        f"cat /sys/kernel/tracing/trace; {counters}",
+                        name="events", append="kunit.enable=1 kunit.autorun=1 kunit.filter_glob=task_mmu_* "
+                        "trace_event=task_mmu:*")
+    told, later = result.output.decode(errors="replace").split("===\n")
+    counts = {name: int(n) for name, n in re.findall(r"^(vma_walk_\w+) (\d+)$", told, re.M)}
+    traced = dict.fromkeys(counts, 0)
+    for event, reason in re.findall(r": (vma_walk_\w+): mm=\S+ addr=0x[0-9a-f]+(?: reason=(\w+))?$", told, re.M):
+        name = f"{event}_{reason}" if reason else event
+        traced[name] = traced.get(name, 0) + 1
+    cases = [check(name, n and traced[name] == n, f"{n} counted, {traced[name]} traced")
+             for name, n in counts.items()]
+    return [*cases, check("counters", len(counts) == 8 and traced.keys() == counts.keys(), *counts, *traced),
+            check("in-peace", later == told, "what was told has changed"), clean_log(result)]
+
+
+def modelled(long):
+    cases = {}
+    for case, tried, result, notes in model.cases(long):
+        cases.setdefault(case, []).append(Case(tried, result, notes))
+    return [Case(case, subtests=runs) for case, runs in cases.items()]
+
+
+def test_model():
+    return modelled(long=False)
+
+
+def test_model_long():
+    return modelled(long=True)
+
+
+def torture(kernel, name, lines, seconds, after=""):
+    """That many lines read while everything changes, in at most so many seconds,
+    and commands after that."""
+    with lock():
+        guest.make_image()
+    result = guest.boot(f"{RUST_SERVES}/selftests/proc/proc-maps-torture -l {lines} -t {seconds}"
+                        f" || exit 1\n{after}",
+                        name=name, kernel=kernel, timeout=seconds + 300)
+    text = result.output.decode(errors="replace").splitlines()
+    cases = parsed([line for line in text if re.match(r"K?TAP version|1\.\.|(not )?ok |# ", line)])
+    return [*cases, check("exit status", result.status == 0, *text[-20:]), clean_log(result)]
+
+
+def test_torture_long():
+    with lock():
+        kernel = build.build("slim")
+    return torture(kernel, "torture", 20_000_000, 7200)
+
+
 def test_debug():
     """The kernel with lockdep and the like, and the tests that run in it."""
     with lock():
         kernel = build.build("debug")
     return [Case("kunit", subtests=kunit(kernel, "debug-kunit")),
             Case("selftests", subtests=selftests(kernel, "debug-selftests"))]
+
+
+# Memory is lost if it is so in a second scan; a report goes to the kernel's log.
+LEAKS = "for n in 1 2 3; do echo scan >/sys/kernel/debug/kmemleak || exit 1; sleep 6; done; cat /sys/kernel/debug/kmemleak"
+
+
+def checked(name, after=""):
+    """KUnit, the selftests for proc and a million lines of torture on a kernel
+    that checks itself."""
+    with lock():
+        kernel = build.build(name)
+    return [Case("kunit", subtests=kunit(kernel, f"{name}-kunit")),
+            Case("selftests", subtests=selftests(kernel, f"{name}-selftests", after=after, timeout=4800)),
+            Case("torture", subtests=torture(kernel, f"{name}-torture", 1_000_000, 3600, after))]
+
+
+def test_kasan():
+    return checked("kasan", LEAKS)
+
+
+def test_kcsan():
+    return checked("kcsan")
 
 
 def refused(word, **how):
@@ -285,9 +366,11 @@ def test_harness():
 
 PIECES = {
     "series": (test_series, "the patches apply, and git am gives the laid tree"),
+    "model": (test_model, "the protocols in interleavings with writers, on the host"),
     "build": (test_build, "the kernel builds without a warning"),
     "compile-fail": (test_compile_fail, "misuse of the abstractions does not compile"),
     "kunit": (test_kunit, "KUnit suites and doctests"),
+    "events": (test_events, "counters and tracepoints"),
     "selftests": (test_selftests, "the kernel's selftests for proc, with Rust serving"),
     "mm-selftests": (test_mm_selftests, "the kernel's selftests for mm that read smaps or pagemap"),
     "harness": (test_harness, "the guest, and that errors in it are seen"),
@@ -295,10 +378,19 @@ PIECES = {
     "commits": (test_commits, "each commit builds without a warning"),
     "debug": (test_debug, "kunit and selftests on a kernel with lockdep and other checks"),
 }
+# Only when they are named, since they take long.
+LONG = {
+    "model-long": (test_model_long, "as model, with two writers everywhere"),
+    "torture-long": (test_torture_long, "20,000,000 lines of proc-maps-torture"),
+    "kasan": (test_kasan, "as debug, also with KASAN and kmemleak, and 1,000,000 lines of torture"),
+    "kcsan": (test_kcsan, "the same with KCSAN"),
+}
 
 
 def run():
     pieces = "\n".join(f"  {name:14}{what}" for name, (_, what) in PIECES.items())
+    pieces += "\nonly when they are named:\n"
+    pieces += "\n".join(f"  {name:14}{what}" for name, (_, what) in LONG.items())
     parser = argparse.ArgumentParser(description=__doc__, epilog=f"pieces:\n{pieces}",
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", metavar="A,B", default=os.environ.get("ONLY", ""),
@@ -306,14 +398,14 @@ def run():
     args = parser.parse_args()
     names = [n for n in re.split(r"[,\s]+", args.only) if n] or list(PIECES)
     for name in names:
-        if name not in PIECES:
-            raise Failed(f"there is no piece {name}; there are: {', '.join(PIECES)}")
+        if name not in PIECES | LONG:
+            raise Failed(f"there is no piece {name}; there are: {', '.join(PIECES | LONG)}")
     guest.asked()
 
     # what all pieces stand on
     with lock():
         series.lay()
-        if set(names) & {"compile-fail", "kunit", "selftests", "mm-selftests", "harness"}:
+        if set(names) & {"compile-fail", "kunit", "events", "selftests", "mm-selftests", "harness"}:
             build.build("slim")
             guest.make_image()
     print("KTAP version 1")
@@ -322,7 +414,7 @@ def run():
     for number, name in enumerate(names, 1):
         start = time.monotonic()
         try:
-            case = Case(name, subtests=PIECES[name][0]())
+            case = Case(name, subtests=(PIECES | LONG)[name][0]())
         except Failed as e:
             case = Case(name, "not ok", str(e).splitlines())
         case.show(number)

@@ -4,11 +4,12 @@
 
 use crate::{
     sums::Sum,
-    walk::{AddressSpace, LockError, Lookup, StableVma},
+    walk::{AddressSpace, Event, LockError, Lookup, StableVma},
 };
 use core::{marker::PhantomData, ops::Range};
 use kernel::{
     fs::proc::{
+        events,
         page_walk::{is_untouched, PageStats},
         VmaIdentity, //
     },
@@ -118,6 +119,8 @@ impl StableVma for MmapVma<'_> {
 #[cfg(CONFIG_PER_VMA_LOCK)]
 mod vma_locks {
     use super::*;
+    use crate::walk::Reason;
+    use kernel::fs::proc::events::FallbackReason;
     use kernel::mm::vma_iter::{
         FoundVma, LockedVma, MmapLockSpeculation, RcuVmaIter, SleepableVma, StartReadError,
     };
@@ -164,6 +167,18 @@ mod vma_locks {
         #[inline]
         fn find(self) -> Result<FoundVma<'a>, VmaIter<'a>> {
             self.next()
+        }
+    }
+
+    impl From<Reason> for FallbackReason {
+        fn from(reason: Reason) -> Self {
+            match reason {
+                Reason::Contended => Self::Contended,
+                Reason::Detached => Self::Detached,
+                Reason::Behind => Self::Behind,
+                Reason::Gap => Self::Gap,
+                Reason::End => Self::End,
+            }
         }
     }
 
@@ -224,7 +239,9 @@ mod vma_locks {
 
         #[inline]
         fn lock_vma(at: MmapVma<'a>) -> Result<LockedVma<'a>, MmapVma<'a>> {
-            at.start_read()
+            at.start_read().inspect_err(|at| {
+                events::fallback(at.address_space(), at.start(), FallbackReason::Overflow)
+            })
         }
 
         #[inline]
@@ -235,6 +252,15 @@ mod vma_locks {
         #[inline]
         fn is_contended(at: &MmapVma<'a>) -> bool {
             at.is_contended()
+        }
+
+        fn note(idle: &VmaIter<'a>, pos: usize, event: Event) {
+            let mm = idle.address_space();
+            match event {
+                Event::Retry => events::retry(mm, pos),
+                Event::Fallback(reason) => events::fallback(mm, pos, reason.into()),
+                Event::GiveWay => events::give_way(mm, pos),
+            }
         }
 
         fn give_way(held: Held<'a>) -> Result<VmaIter<'a>> {
@@ -354,6 +380,14 @@ mod no_vma_locks {
 
         fn is_contended(at: &MmapVma<'a>) -> bool {
             at.is_contended()
+        }
+
+        fn note(idle: &VmaIter<'a>, pos: usize, event: Event) {
+            match event {
+                Event::GiveWay => events::give_way(idle.address_space(), pos),
+                // There is nothing before `mmap_lock` that could fail.
+                Event::Retry | Event::Fallback(_) => (),
+            }
         }
 
         fn give_way(held: Held<'a>) -> Result<VmaIter<'a>> {

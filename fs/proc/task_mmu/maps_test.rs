@@ -347,6 +347,15 @@ mod tests {
         Ok(())
     }
 
+    /// A writer who is at work when a lookup begins may go on after it.
+    #[cfg(CONFIG_PER_VMA_LOCK)]
+    #[test]
+    fn a_writer_at_work_is_one_who_comes() {
+        use crate::{address_space::Pinned, walk::AddressSpace};
+
+        assert!(Pinned::changed_since(None));
+    }
+
     /// The nodes of the tree in which the reader has found the VMA are replaced and freed while it
     /// sleeps.
     #[cfg(CONFIG_PER_VMA_LOCK)]

@@ -6,7 +6,7 @@
 //! protocol is reached, every time. The address space counts what the reader does, and notes when
 //! it does something that its states should have ruled out.
 
-use crate::walk::{self, AddressSpace, LockError, Lookup, StableVma};
+use crate::walk::{self, AddressSpace, Event, LockError, Lookup, StableVma};
 use core::{cell::Cell, marker::PhantomData, ops::Range};
 
 /// A VMA: its identity, and the addresses that it covers.
@@ -83,6 +83,8 @@ pub(crate) struct Space {
     pub(crate) tries: Cell<usize>,
     pub(crate) looks_again: Cell<usize>,
     pub(crate) fallbacks: Cell<usize>,
+    /// What the reader was told to note first.
+    pub(crate) events: Cell<[Option<Event>; 16]>,
     pub(crate) locked: Cell<Option<Vma>>,
     pub(crate) held_vmas: Cell<usize>,
     pub(crate) held_rcu: Cell<usize>,
@@ -107,6 +109,7 @@ impl Space {
             tries: Cell::new(0),
             looks_again: Cell::new(0),
             fallbacks: Cell::new(0),
+            events: Cell::new([None; 16]),
             locked: Cell::new(None),
             held_vmas: Cell::new(0),
             held_rcu: Cell::new(0),
@@ -484,6 +487,15 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
 
     fn is_contended(at: &MmapLocked<'a>) -> bool {
         at.space.waiting.get()
+    }
+
+    fn note(space: &&'a Space, _pos: usize, event: Event) {
+        space.require(space.nothing_is_held());
+        let mut events = space.events.get();
+        if let Some(place) = events.iter_mut().find(|place| place.is_none()) {
+            *place = Some(event);
+        }
+        space.events.set(events);
     }
 
     fn give_way(held: walk::Held<Self>) -> Result<&'a Space, Killed> {

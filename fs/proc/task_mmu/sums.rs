@@ -36,7 +36,7 @@
 //! forgotten, and the VMA that is there now is begun with. After [`MAX_RESTARTS`] of this a writer
 //! has to wait, so that no writer can keep a reader busy forever.
 
-use crate::walk::{self, AddressSpace, At, Held, StableVma};
+use crate::walk::{self, AddressSpace, At, Event, Held, StableVma};
 use core::ops::Range;
 
 /// How often a reader begins again with a VMA because it was changed during a break.
@@ -80,7 +80,7 @@ pub(crate) fn sum_all<A: AddressSpace, S: Sum<A>>(
         A::relax(&held)?;
         pos = sum.add(&held, pos.max(range.start), true)?;
         at = if pos < range.end || held.is_in_the_way() {
-            walk::first::<A>(A::give_way(held)?, pos)?
+            walk::first::<A>(give_way(held, pos)?, pos)?
         } else {
             walk::next(held.resume())?
         };
@@ -112,7 +112,7 @@ pub(crate) fn sum_one<A: AddressSpace, S: Sum<A>>(
                 return Ok(Some(held));
             }
 
-            match walk::first::<A>(A::give_way(held)?, pos)? {
+            match walk::first::<A>(give_way(held, done)?, pos)? {
                 Some(at) => held = at.hold(),
                 None => return Ok(None),
             }
@@ -122,4 +122,11 @@ pub(crate) fn sum_one<A: AddressSpace, S: Sum<A>>(
         }
         restarts += 1;
     }
+}
+
+/// Lets a writer go first who waits for what `held` has locked. The reader has got to `pos`.
+fn give_way<A: AddressSpace>(held: Held<A>, pos: usize) -> Result<A::Idle, A::Error> {
+    let idle = A::give_way(held)?;
+    A::note(&idle, pos, Event::GiveWay);
+    Ok(idle)
 }

@@ -9,6 +9,7 @@
 
 #include <linux/numa.h>
 #include <linux/types.h>
+#include <linux/vm_event_item.h>
 
 struct file_operations;
 struct inode;
@@ -91,6 +92,11 @@ void show_numa_map_vma(struct seq_file *m, struct vm_area_struct *vma,
 		       const struct numa_maps *md,
 		       struct mempolicy *task_mempolicy);
 #endif
+
+void note_vma_walk_retry(struct mm_struct *mm, unsigned long addr);
+void note_vma_walk_fallback(struct mm_struct *mm, unsigned long addr,
+			    enum vm_event_item reason);
+void note_vma_walk_give_way(struct mm_struct *mm, unsigned long addr);
 
 extern const struct file_operations proc_pid_maps_rust_operations;
 extern const struct file_operations proc_pid_smaps_rust_operations;

@@ -84,6 +84,34 @@ pub(crate) enum LockError {
     Contended,
 }
 
+/// What a reader does only because a writer is in its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(CONFIG_PER_VMA_LOCK), allow(dead_code))]
+pub(crate) enum Event {
+    /// It looks for the next VMA again, because the one that it had found was detached.
+    Retry,
+    /// It takes `mmap_lock` to find the next VMA.
+    Fallback(Reason),
+    /// It has let go of what it had locked, for a writer who waits.
+    GiveWay,
+}
+
+/// Why a reader takes the fallback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(CONFIG_PER_VMA_LOCK), allow(dead_code))]
+pub(crate) enum Reason {
+    /// The VMA that it had found is being changed, or has too many readers.
+    Contended,
+    /// Each VMA that it had found was detached before it could be locked.
+    Detached,
+    /// The VMA that it had locked ends at or below its position.
+    Behind,
+    /// There seemed to be a gap before the VMA that it had locked, which could not be confirmed.
+    Gap,
+    /// There seemed to be no other VMA, while a writer may have been there.
+    End,
+}
+
 /// A VMA that cannot change.
 pub(crate) trait StableVma {
     /// Returns the addresses that the VMA covers.
@@ -161,6 +189,9 @@ pub(crate) trait AddressSpace: Sized {
 
     /// Returns whether somebody waits for `mmap_lock`.
     fn is_contended(at: &Self::MmapLocked) -> bool;
+
+    /// Tells whoever observes readers what this one does, which goes on from `pos`.
+    fn note(idle: &Self::Idle, pos: usize, event: Event);
 
     /// Lets go of what is locked, and lets who waits for it go first.
     fn give_way(held: Held<Self>) -> Result<Self::Idle, Self::Error>;
@@ -299,7 +330,7 @@ fn find_and_lock<A: AddressSpace, L: Lookup<A>>(
     let at = match attempt::<A, L>(from, pos) {
         Attempt::Done(locked) => return Ok(locked.map(At::Vma)),
         Attempt::Detached(idle) => retry::<A>(idle, pos),
-        Attempt::Failed(idle) => fallback::<A>(idle, pos),
+        Attempt::Failed(idle, reason) => fallback::<A>(idle, pos, reason),
     }?;
 
     // Taken apart so that what is returned above can be in registers.
@@ -318,7 +349,7 @@ enum Attempt<A: AddressSpace> {
     Detached(A::Idle),
     /// It takes `mmap_lock` to be sure. The VMA, if there was one, is not locked any more: a writer
     /// who holds `mmap_lock` may be waiting for its readers.
-    Failed(A::Idle),
+    Failed(A::Idle, Reason),
 }
 
 #[inline(always)]
@@ -328,57 +359,68 @@ fn attempt<A: AddressSpace, L: Lookup<A>>(from: L, pos: usize) -> Attempt<A> {
 
     let found = match from.find() {
         Ok(found) => found,
-        Err(idle) if A::changed_since(snapshot) => return Attempt::Failed(idle),
+        Err(idle) if A::changed_since(snapshot) => return Attempt::Failed(idle, Reason::End),
         Err(_) => return Attempt::Done(None),
     };
 
     match A::try_lock(found) {
-        Ok(mut locked) => {
-            if comes_next::<A>(&mut locked, pos, snapshot) {
-                Attempt::Done(Some(locked))
-            } else {
-                Attempt::Failed(A::unlock(locked))
-            }
-        }
+        Ok(mut locked) => match verify::<A>(&mut locked, pos, snapshot) {
+            Ok(()) => Attempt::Done(Some(locked)),
+            Err(reason) => Attempt::Failed(A::unlock(locked), reason),
+        },
         Err((LockError::Detached, idle)) => Attempt::Detached(idle),
-        Err((LockError::Contended, idle)) => Attempt::Failed(idle),
+        Err((LockError::Contended, idle)) => Attempt::Failed(idle, Reason::Contended),
     }
 }
 
-/// Returns whether `locked`, which was found from `pos` after `snapshot`, is what comes next.
+/// Checks that `locked`, which was found from `pos` after `snapshot`, is what comes next.
 #[inline(always)]
-fn comes_next<A: AddressSpace>(locked: &mut A::Locked, pos: usize, snapshot: A::Snapshot) -> bool {
+fn verify<A: AddressSpace>(
+    locked: &mut A::Locked,
+    pos: usize,
+    snapshot: A::Snapshot,
+) -> Result<(), Reason> {
     let Range { start, end } = locked.range();
 
     // It may have been shrunk or moved, before it was locked, to where the reader has been already.
     if end <= pos {
-        return false;
+        return Err(Reason::Behind);
     }
 
-    start <= pos || !A::changed_since(snapshot) || A::is_gap_before(locked, pos)
+    if start <= pos || !A::changed_since(snapshot) || A::is_gap_before(locked, pos) {
+        Ok(())
+    } else {
+        Err(Reason::Gap)
+    }
 }
 
 /// Looks for the next VMA again, from `pos`, because the one that was found was detached.
 #[cold]
 fn retry<A: AddressSpace>(mut idle: A::Idle, pos: usize) -> Result<Option<At<A>>, A::Error> {
     for _ in 0..MAX_RETRIES {
+        A::note(&idle, pos, Event::Retry);
         idle = match A::enter_rcu(idle, pos) {
             Ok(rcu) => match attempt::<A, A::Rcu>(rcu, pos) {
                 Attempt::Done(locked) => return Ok(locked.map(At::Vma)),
                 Attempt::Detached(idle) => idle,
-                Attempt::Failed(idle) => return fallback(idle, pos),
+                Attempt::Failed(idle, reason) => return fallback(idle, pos, reason),
             },
             Err(idle) => idle,
         };
     }
 
-    fallback(idle, pos)
+    fallback(idle, pos, Reason::Detached)
 }
 
 /// Finds and locks the first VMA that ends above `pos` with the help of `mmap_lock`, waiting for
 /// the writer who holds it.
 #[cold]
-fn fallback<A: AddressSpace>(idle: A::Idle, pos: usize) -> Result<Option<At<A>>, A::Error> {
+fn fallback<A: AddressSpace>(
+    idle: A::Idle,
+    pos: usize,
+    reason: Reason,
+) -> Result<Option<At<A>>, A::Error> {
+    A::note(&idle, pos, Event::Fallback(reason));
     Ok(A::lock_mmap(idle, pos)?.map(|at| match A::lock_vma(at) {
         Ok(locked) => At::Vma(locked),
         Err(at) => At::Mmap(at),

@@ -64,6 +64,10 @@ fn walk(space: &Space) -> Walked {
 #[kunit_tests(task_mmu_walk)]
 mod tests {
     use super::{Moment::*, *};
+    use crate::walk::{
+        Event::{self, Fallback, Retry},
+        Reason::{Behind, Contended, Detached, End, Gap},
+    };
 
     /// Two neighbours, then one after a gap.
     const ABC: &[Vma] = &[vma(1, 10, 20), vma(2, 20, 30), vma(3, 40, 50)];
@@ -165,6 +169,35 @@ mod tests {
 
         assert_eq!(walk(&space), ids([1, 2, 3]));
         finished!(space, finds: 4, looks_again: 0, fallbacks: 1);
+    }
+
+    #[test]
+    fn says_what_it_meets() {
+        const REPLACED: &[Step] = &[(TryLock, 0, Act::ReplaceAll)];
+        const LOCKED: &[Step] = &[(TryLock, 1, Act::WriteLock(1))];
+        const BEHIND: &[Step] = &[(TryLock, 1, Act::Change(&[vma(1, 2, 5)]))];
+        const FALSE_GAP: &[Step] = &[(TryLock, 1, Act::Change(&[vma(2, 10, 20), vma(1, 45, 50)]))];
+        const MISSED: &[Step] = &[(Pass, 1, Act::Change(&[vma(9, 30, 55)]))];
+
+        for (script, expected) in [
+            (
+                REPLACED,
+                &[Retry, Retry, Retry, Fallback(Detached)] as &[Event],
+            ),
+            (LOCKED, &[Fallback(Contended)]),
+            (BEHIND, &[Fallback(Behind)]),
+            (FALSE_GAP, &[Fallback(Gap)]),
+            (MISSED, &[Fallback(End)]),
+        ] {
+            let space = Space::new(GAP, script);
+            // Until the first has been found, or that there is none.
+            let first = walk::first::<Scripted<'_, true>>(&space, 8);
+            assert!(first.is_ok());
+
+            let events = space.events.get();
+            assert!(events.iter().flatten().eq(expected));
+            assert_eq!(space.violations.get(), 0);
+        }
     }
 
     #[test]

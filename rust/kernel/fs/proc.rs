@@ -20,6 +20,7 @@ use crate::{
 };
 use core::ptr::NonNull;
 
+pub mod events;
 pub mod page_walk;
 pub mod query;
 

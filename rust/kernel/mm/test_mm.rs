@@ -15,10 +15,10 @@ use crate::{
         Arc,
     },
     time::{delay::fsleep, Delta, Instant, Monotonic},
-    types::NotThreadSafe,
+    types::{NotThreadSafe, ScopeGuard},
     workqueue,
 };
-use core::ops::Range;
+use core::{ops::Range, ptr::NonNull};
 
 /// An address space without any mappings at first, attached to the thread that runs the test.
 ///
@@ -59,6 +59,28 @@ impl TestMm {
         self.map_with(range, prot, bindings::MAP_POPULATE)
     }
 
+    /// Maps private anonymous memory that grows down when what is below it is used.
+    #[cfg(not(CONFIG_STACK_GROWSUP))]
+    pub fn map_stack(&self, range: Range<usize>) -> Result {
+        let prot = bindings::PROT_READ | bindings::PROT_WRITE;
+        self.map_with(range, prot, bindings::MAP_GROWSDOWN)
+    }
+
+    /// Grows the stack that is above `addr` down to it, like a page fault there.
+    #[cfg(not(CONFIG_STACK_GROWSUP))]
+    pub fn grow_stack(&self, addr: usize) -> Result {
+        // SAFETY: The address space is alive. `mmap_lock` is not held by this thread before, nor
+        // after this: it is released by `expand_stack` if that fails.
+        unsafe {
+            bindings::mmap_read_lock(self.mm.as_raw());
+            if bindings::expand_stack(self.mm.as_raw(), addr).is_null() {
+                return Err(ENOMEM);
+            }
+            bindings::mmap_read_unlock(self.mm.as_raw());
+        }
+        Ok(())
+    }
+
     fn map_with(&self, range: Range<usize>, prot: u32, flags: u32) -> Result {
         let flags = flags | bindings::MAP_PRIVATE | bindings::MAP_ANONYMOUS | bindings::MAP_FIXED;
 
@@ -92,19 +114,98 @@ impl TestMm {
     /// they are a part of is split. The VMA goes on to exist as the part that has the flag.
     #[cfg(CONFIG_ADVISE_SYSCALLS)]
     pub fn set_flag(&self, range: Range<usize>) -> Result {
+        self.advise(range, bindings::MADV_DONTFORK)
+    }
+
+    /// Takes that flag from these addresses again, so that they are merged with what is beside them
+    /// and has the same protection.
+    #[cfg(CONFIG_ADVISE_SYSCALLS)]
+    pub fn clear_flag(&self, range: Range<usize>) -> Result {
+        self.advise(range, bindings::MADV_DOFORK)
+    }
+
+    #[cfg(CONFIG_ADVISE_SYSCALLS)]
+    fn advise(&self, range: Range<usize>, advice: u32) -> Result {
         // SAFETY: The address space is alive, all arguments are checked.
         to_result(unsafe {
-            bindings::do_madvise(
-                self.mm.as_raw(),
-                range.start,
-                range.len(),
-                bindings::MADV_DONTFORK as c_int,
-            )
+            bindings::do_madvise(self.mm.as_raw(), range.start, range.len(), advice as c_int)
         })
     }
 
+    /// Makes a process that has a copy of this address space, and exits at once.
+    pub fn fork(&self) -> Result {
+        unsafe extern "C" fn exit(_arg: *mut c_void) -> c_int {
+            // SAFETY: This is the thread of the new process, and nothing is held.
+            unsafe { bindings::do_exit(0) }
+        }
+
+        let mut args = bindings::kernel_clone_args {
+            // A kernel thread ignores its signals, so that nobody has to wait for the process.
+            exit_signal: bindings::SIGCHLD as c_int,
+            fn_: Some(exit),
+            ..Default::default()
+        };
+        // SAFETY: The current thread has this address space. The arguments are those of a thread
+        // that runs a function of the kernel.
+        let pid = unsafe { bindings::kernel_clone(&mut args) };
+
+        if pid < 0 {
+            Err(Error::from_errno(pid))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Runs `f` while the VMA at `addr` has as many readers as its reference count can count.
+    ///
+    /// Who changes that VMA meanwhile waits until `f` has returned. Errors: `ENOENT` if nothing is
+    /// mapped there.
+    #[cfg(CONFIG_PER_VMA_LOCK)]
+    pub fn with_too_many_readers<R>(&self, addr: usize, f: impl FnOnce() -> R) -> Result<R> {
+        const OTHERS: i32 = bindings::VM_REFCNT_LIMIT as i32 - 1;
+        let guard = self.mm.mmap_read_lock();
+        let vma = guard.vma_lookup(addr).ok_or(ENOENT)?;
+        // SAFETY: The pointer is that of the reference count of a VMA, which is attached while
+        // `mmap_lock` is held, and after that because it has the readers that are added here:
+        // whoever detaches a VMA waits for them. The count is only accessed atomically.
+        let count = unsafe { Atomic::from_ptr(&raw mut (*vma.as_ptr()).vm_refcnt.refs.counter) };
+        count.add(OTHERS, Relaxed);
+        let _readers = ScopeGuard::new(|| count.add(-OTHERS, Relaxed));
+        drop(guard);
+
+        Ok(f())
+    }
+
+    /// Makes another address space without any mappings. Errors: `ENOMEM`.
+    pub fn another(&self) -> Result<ARef<MmWithUser>> {
+        // SAFETY: There are no requirements.
+        let mm = NonNull::new(unsafe { bindings::mm_alloc() }).ok_or(ENOMEM)?;
+
+        // SAFETY: Nobody else knows of the new one yet, whose only reference is passed on. The
+        // other is alive, and the size was set when it was made.
+        unsafe {
+            (*mm.as_ptr()).__bindgen_anon_1.task_size =
+                (*self.mm.as_raw()).__bindgen_anon_1.task_size;
+            Ok(ARef::from_raw(mm.cast()))
+        }
+    }
+
+    /// Runs `change` with the current thread attached to `other` in place of this address space.
+    pub fn elsewhere(&self, other: &MmWithUser, change: fn(&TestMm) -> Result) -> Result {
+        // SAFETY: This is a kernel thread that is attached to this address space.
+        unsafe { bindings::kthread_unuse_mm(self.mm.as_raw()) };
+        // SAFETY: It has been detached just now.
+        let result = unsafe { attached_to(other.into(), change) };
+        // SAFETY: As above, and the reference keeps this address space alive.
+        unsafe { bindings::kthread_use_mm(self.mm.as_raw()) };
+        result
+    }
+
     /// Starts another thread that will make `change` to this address space when it is told to.
-    pub fn writer(&self, change: fn(&TestMm) -> Result) -> Result<Writer> {
+    pub fn writer<F>(&self, change: F) -> Result<Writer>
+    where
+        F: FnOnce(&TestMm) -> Result + Send + 'static,
+    {
         let order = Arc::new(Atomic::new(WAIT), GFP_KERNEL)?;
         let writer = Writer(order.clone());
         let mm = self.mm.clone();
@@ -116,7 +217,9 @@ impl TestMm {
                 fsleep(Delta::from_micros(50));
             }
             if order.load(Acquire) == GO {
-                order.store(attached_to(mm, change).map_or(FAILED, |()| DONE), Release);
+                // SAFETY: This is a thread of a work queue, which has no address space.
+                let result = unsafe { attached_to(mm, change) };
+                order.store(result.map_or(FAILED, |()| DONE), Release);
             }
         })?;
 
@@ -132,14 +235,21 @@ impl core::ops::Deref for TestMm {
     }
 }
 
-/// Runs `change` with the current thread, one of a work queue, attached to `mm`.
-fn attached_to(mm: ARef<MmWithUser>, change: fn(&TestMm) -> Result) -> Result {
+/// Runs `change` with the current thread attached to `mm`.
+///
+/// # Safety
+///
+/// This is called by a kernel thread without an address space.
+unsafe fn attached_to<F>(mm: ARef<MmWithUser>, change: F) -> Result
+where
+    F: FnOnce(&TestMm) -> Result,
+{
     let mm = TestMm {
         mm,
         _nts: NotThreadSafe,
     };
 
-    // SAFETY: This is a kernel thread without an address space, and the reference keeps `mm` alive.
+    // SAFETY: By the safety requirements of this function. The reference keeps `mm` alive.
     unsafe { bindings::kthread_use_mm(mm.as_raw()) };
     let result = change(&mm);
     // SAFETY: As above, and `mm` was attached just now.
@@ -177,11 +287,16 @@ impl Writer {
         self.0.store(GO, Release);
     }
 
+    /// Returns whether the change that was begun is over.
+    pub fn is_finished(&self) -> bool {
+        self.0.load(Acquire) != GO
+    }
+
     /// Returns when the change that was begun has been made, see [`Writer::run`].
     pub fn finish(self) -> Result {
         let start = Instant::<Monotonic>::now();
 
-        while self.0.load(Acquire) == GO {
+        while !self.is_finished() {
             if start.elapsed() > PATIENCE {
                 return Err(ETIMEDOUT);
             }

@@ -403,6 +403,13 @@ impl<'a> FoundVma<'a> {
     }
 }
 
+#[cfg(CONFIG_PER_VMA_LOCK)]
+#[inline]
+fn is_contended(guard: &VmaReadGuard<'_>) -> bool {
+    // SAFETY: The VMA is valid and read-locked for as long as the guard exists.
+    unsafe { bindings::vma_lock_is_contended(guard.as_ptr()) }
+}
+
 /// A read-locked VMA, and an iterator that stands at it, in an RCU section.
 ///
 /// # Invariants
@@ -463,6 +470,14 @@ impl<'a> LockedVma<'a> {
         entry.is_null() && last == self.guard.start() - 1
     }
 
+    /// Returns whether a writer waits for the readers of the VMA.
+    ///
+    /// Mirrors `vma_lock_is_contended`.
+    #[inline]
+    pub fn is_contended(&self) -> bool {
+        is_contended(&self.guard)
+    }
+
     /// Unlocks the VMA and leaves the RCU section.
     #[inline]
     pub fn unlock(self) -> VmaIter<'a> {
@@ -519,8 +534,7 @@ impl<'a> SleepableVma<'a> {
     /// Mirrors `vma_lock_is_contended`.
     #[inline]
     pub fn is_contended(&self) -> bool {
-        // SAFETY: The VMA is valid and read-locked.
-        unsafe { bindings::vma_lock_is_contended(self.guard.as_ptr()) }
+        is_contended(&self.guard)
     }
 
     /// Enters an RCU section again, to go on to the next VMA.

@@ -84,36 +84,6 @@ static ssize_t note_read(struct run *run, const char *what, int fd)
 	return note(run, what, read(fd, buf, sizeof(buf)));
 }
 
-/* KiB that the kernel holds for tasks, address spaces, files and buffers */
-static long kernel_memory(void)
-{
-	static const char *const counts[] = {
-		"SUnreclaim:", "KernelStack:", "PageTables:", "Percpu:",
-	};
-	char buf[4096], *at;
-	long sum = 0;
-	ssize_t n;
-	int fd;
-
-	/* what is freed after a grace period is free now, or soon */
-	for (int i = 0; i < 3; i++) {
-		syscall(SYS_membarrier, 1 /* MEMBARRIER_CMD_GLOBAL */, 0, 0);
-		usleep(50000);
-	}
-	fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
-	n = read(fd, buf, sizeof(buf) - 1);
-	close(fd);
-	if (n <= 0)
-		maps_die("/proc/meminfo");
-	buf[n] = '\0';
-	for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
-		at = strstr(buf, counts[i]);
-		if (at)
-			sum += atol(at + strlen(counts[i]));
-	}
-	return sum;
-}
-
 /*
  * Make the situation many times, one in ten with C too. It always goes as it
  * went the first time with C; @expect says what has to have happened there.
@@ -128,7 +98,7 @@ static void repeat(struct __test_metadata *_metadata, situation_t situation,
 	for (int i = 0; i < times; i++) {
 		/* caches are warm by then */
 		if (i == times / 10)
-			before = kernel_memory();
+			before = maps_kernel_memory();
 		for (run.impl = MAPS_C; run.impl <= MAPS_RUST; run.impl++) {
 			if (run.impl == MAPS_C && i % 10)
 				continue;
@@ -141,7 +111,7 @@ static void repeat(struct __test_metadata *_metadata, situation_t situation,
 				TH_LOG("case %d, time %d", arg, i);
 		}
 	}
-	after = kernel_memory();
+	after = maps_kernel_memory();
 	EXPECT_GT(LEAK, after - before)
 		TH_LOG("case %d: the kernel keeps %ld KiB", arg, after - before);
 	for (; *expect; expect++) {
@@ -611,62 +581,6 @@ TEST_F_TIMEOUT(maps_errors, close_half_read, TIMEOUT)
 		repeat(_metadata, open_and_close, reads, 10 * facts->times, expect);
 }
 
-/* Allocations fail. */
-#define FAILSLAB	"/sys/kernel/debug/failslab/"
-
-static const struct {
-	const char *file, *value;
-} failslab[] = {
-	{ FAILSLAB "ignore-gfp-wait", "N" },
-	{ FAILSLAB "cache-filter", "N" },
-	{ FAILSLAB "verbose", "0" },
-	{ FAILSLAB "interval", "1" },
-	{ FAILSLAB "times", "-1" },
-	{ FAILSLAB "space", "0" },
-	{ FAILSLAB "task-filter", "Y" },
-	{ FAILSLAB "probability", "100" },
-};
-
-static int write_file(const char *file, const char *value)
-{
-	int fd = open(file, O_WRONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : write(fd, value, strlen(value));
-	int err = n < 0 ? errno : 0;
-
-	close(fd);
-	return err;
-}
-
-FIXTURE(maps_no_memory)
-{
-	struct target target;
-	struct text whole;
-	char saved[ARRAY_SIZE(failslab)][32];
-	int fail_nth;
-	int fail_all;
-};
-
-FIXTURE_VARIANT(maps_no_memory)
-{
-	const struct facts *facts;
-};
-
-FIXTURE_VARIANT_ADD(maps_no_memory, maps) {
-	.facts = &maps_facts,
-};
-
-FIXTURE_VARIANT_ADD(maps_no_memory, smaps) {
-	.facts = &smaps_facts,
-};
-
-FIXTURE_VARIANT_ADD(maps_no_memory, smaps_rollup) {
-	.facts = &smaps_rollup_facts,
-};
-
-FIXTURE_VARIANT_ADD(maps_no_memory, numa_maps) {
-	.facts = &numa_maps_facts,
-};
-
 static int build_large(const void *arg)
 {
 	/* a line comes before them wherever the program is */
@@ -674,223 +588,6 @@ static int build_large(const void *arg)
 		 MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == MAP_FAILED)
 		return errno;
 	return (is_maps() ? 0 : target_share_no_pages()) ?: map_many(facts->large);
-}
-
-static int build_deep(const void *arg)
-{
-	return (is_maps() ? 0 : target_share_no_pages()) ?: map_many(100) ?:
-	       map_deep_file(8);
-}
-
-FIXTURE_SETUP(maps_no_memory)
-{
-	const char *cannot = maps_cannot_test_file(variant->facts->file);
-	int fd, err;
-
-	facts = variant->facts;
-	if (cannot)
-		SKIP(return, "%s", cannot);
-	err = private_tmp();
-	if (err)
-		SKIP(return, "private /tmp: %s", strerror(err));
-	self->fail_nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
-	self->fail_all = open("/proc/thread-self/make-it-fail", O_RDWR | O_CLOEXEC);
-	if (self->fail_nth < 0 || self->fail_all < 0)
-		SKIP(return, "no fault injection in this kernel");
-
-	for (size_t i = 0; i < ARRAY_SIZE(failslab); i++) {
-		ssize_t n;
-
-		fd = open(failslab[i].file, O_RDONLY);
-		n = fd < 0 ? -1 : read(fd, self->saved[i], sizeof(self->saved[i]) - 1);
-		if (n <= 0)
-			SKIP(return, "%s: %s", failslab[i].file, strerror(errno));
-		close(fd);
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(failslab); i++)
-		ASSERT_EQ(0, write_file(failslab[i].file, failslab[i].value));
-
-	ASSERT_EQ(0, target_start(&self->target, build_deep, NULL, NULL));
-	maps_read_quiet(_metadata, &self->whole, self->target.pid, facts->file);
-	if (!facts->one_record)
-		ASSERT_LT(2 * PAGE, self->whole.len);
-}
-
-FIXTURE_TEARDOWN(maps_no_memory)
-{
-	for (size_t i = ARRAY_SIZE(failslab); i-- > 0;) {
-		if (self->saved[i][0])
-			write_file(failslab[i].file, self->saved[i]);
-	}
-	target_stop(&self->target);
-	text_free(&self->whole);
-}
-
-static void fail_nth(int fd, int n)
-{
-	char number[16];
-	int len = snprintf(number, sizeof(number), "%d", n);
-
-	if (pwrite(fd, number, len, 0) != len)
-		maps_die("fail-nth");
-}
-
-/* No more failures from here; was there one? */
-static bool did_fail(int fd)
-{
-	char number[16] = {};
-
-	if (pread(fd, number, sizeof(number) - 1, 0) <= 0)
-		maps_die("fail-nth");
-	fail_nth(fd, 0);
-	return atoi(number) == 0;
-}
-
-/* open(2), with each of its allocations failing in turn */
-TEST_F_TIMEOUT(maps_no_memory, open, TIMEOUT)
-{
-	for (int impl = MAPS_C; impl <= MAPS_RUST; impl++) {
-		char path[64], old = maps_switch_set(impl == MAPS_RUST ? 'Y' : 'N');
-		long before = 0, after;
-		int lowest = dup(0), failures = 0;
-
-		close(lowest);
-		snprintf(path, sizeof(path), "/proc/%d/%s", self->target.pid, facts->file);
-		for (int i = 0; i < facts->times; i++) {
-			if (i == facts->times / 10)
-				before = kernel_memory();
-			for (int n = 1;; n++) {
-				bool failed;
-				int fd, err;
-
-				ASSERT_GT(100, n);
-				fail_nth(self->fail_nth, n);
-				fd = open(path, O_RDONLY | O_CLOEXEC);
-				err = errno;
-				failed = did_fail(self->fail_nth);
-				if (fd >= 0) {
-					ASSERT_EQ(lowest, fd);
-					close(fd);
-					if (!failed)
-						break;
-					continue;
-				}
-				ASSERT_TRUE(failed);
-				ASSERT_EQ(ENOMEM, err);
-				failures++;
-			}
-		}
-		after = kernel_memory();
-		maps_switch_set(old);
-		/* the file, the seq_file and its private data at least */
-		EXPECT_LE(3 * facts->times, failures)
-			TH_LOG("%s: %d failures", maps_impl_name[impl], failures);
-		EXPECT_GT(LEAK, after - before)
-			TH_LOG("%s keeps %ld KiB", maps_impl_name[impl], after - before);
-	}
-}
-
-/* Reading takes one allocation, the buffer, however many lines there are. */
-TEST_F_TIMEOUT(maps_no_memory, one_for_all_lines, TIMEOUT)
-{
-	static char buf[1 << 17];
-	struct target many;
-
-	ASSERT_EQ(0, target_start(&many, build_large, NULL, NULL));
-	for (int impl = MAPS_C; impl <= MAPS_RUST; impl++) {
-		int fd = maps_open_file(many.pid, facts->file, impl);
-		long lines = 0;
-		bool failed;
-		ssize_t len;
-
-		ASSERT_LE(0, fd);
-		fail_nth(self->fail_nth, 2);
-		while ((len = read(fd, buf, sizeof(buf))) > 0) {
-			for (ssize_t i = 0; i < len; i++)
-				lines += buf[i] == '\n';
-		}
-		failed = did_fail(self->fail_nth);
-		EXPECT_EQ(0, len);
-		EXPECT_FALSE(failed);
-		EXPECT_LT(facts->one_record ? 10 : facts->large, lines);
-		close(fd);
-	}
-	target_stop(&many);
-}
-
-/* read(2) with each of its allocations failing in turn, then without failure */
-TEST_F_TIMEOUT(maps_no_memory, read, TIMEOUT)
-{
-	static char buf[1 << 17];
-
-	for (int impl = MAPS_C; impl <= MAPS_RUST; impl++) {
-		struct text got = {};
-		int failures = 0;
-
-		for (int n = 1;; n++) {
-			int fd = maps_open_file(self->target.pid, facts->file, impl);
-			bool failed = false;
-			ssize_t len;
-
-			ASSERT_LE(0, fd);
-			ASSERT_GT(100, n);
-			got.len = 0;
-			fail_nth(self->fail_nth, n);
-			while ((len = read(fd, buf, sizeof(buf))) > 0)
-				text_append(&got, buf, len);
-			if (len)
-				ASSERT_EQ(ENOMEM, errno);
-			failed = did_fail(self->fail_nth);
-			failures += !!len;
-			ASSERT_EQ(0, text_read(&got, fd));
-			close(fd);
-			ASSERT_TRUE(text_same("whole file", &self->whole,
-					      maps_impl_name[impl], &got))
-				TH_LOG("allocation %d failed", n);
-			if (!failed)
-				break;
-		}
-		/* the first buffer has no second way to be had */
-		EXPECT_LT(0, failures);
-		text_free(&got);
-	}
-}
-
-/* No memory for the bigger buffer that a long line needs: nothing is lost. */
-TEST_F_TIMEOUT(maps_no_memory, grow, TIMEOUT)
-{
-	static char buf[1 << 17];
-
-	if (facts->one_record)
-		SKIP(return, "its only record fits in the first buffer");
-	for (int impl = MAPS_C; impl <= MAPS_RUST; impl++) {
-		struct text got = {};
-
-		/* the kernel logs each of these failures: only a few of them */
-		for (int i = 0; i < 3; i++) {
-			int fd = maps_open_file(self->target.pid, facts->file, impl);
-			ssize_t len;
-			int err;
-
-			got.len = 0;
-			ASSERT_EQ(10, read(fd, buf, 10));
-			text_append(&got, buf, 10);
-			ASSERT_EQ(1, pwrite(self->fail_all, "1", 1, 0));
-			while ((len = read(fd, buf, sizeof(buf))) > 0)
-				text_append(&got, buf, len);
-			err = errno;
-			ASSERT_EQ(1, pwrite(self->fail_all, "0", 1, 0));
-			ASSERT_EQ(-1, len);
-			ASSERT_EQ(ENOMEM, err);
-			ASSERT_LT(10, got.len);
-			ASSERT_LT(got.len, self->whole.len);
-			ASSERT_EQ(0, text_read(&got, fd));
-			close(fd);
-			ASSERT_TRUE(text_same("whole file", &self->whole,
-					      maps_impl_name[impl], &got));
-		}
-		text_free(&got);
-	}
 }
 
 /*

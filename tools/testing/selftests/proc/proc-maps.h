@@ -7,6 +7,7 @@
 #ifndef PROC_MAPS_H
 #define PROC_MAPS_H
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -21,6 +22,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 
@@ -105,6 +107,58 @@ static inline int maps_open_file(pid_t pid, const char *file, enum maps_impl imp
 static inline int maps_open(pid_t pid, enum maps_impl impl)
 {
 	return maps_open_file(pid, "maps", impl);
+}
+
+/* Give back what slab caches keep for later, and what KASAN keeps back */
+static inline void maps_shrink_slabs(void)
+{
+	struct dirent *entry;
+	char path[NAME_MAX + 64];
+	DIR *dir = opendir("/sys/kernel/slab");
+	int fd;
+
+	while (dir && (entry = readdir(dir))) {
+		snprintf(path, sizeof(path), "/sys/kernel/slab/%s/shrink", entry->d_name);
+		fd = entry->d_name[0] == '.' ? -1 : open(path, O_WRONLY | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		if (write(fd, "1", 1) != 1)
+			maps_die(path);
+		close(fd);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+/* KiB that the kernel holds for objects, buffers and page tables */
+static inline long maps_kernel_memory(void)
+{
+	static const char *const counts[] = {
+		"SUnreclaim:", "KernelStack:", "PageTables:", "VmallocUsed:", "Percpu:",
+	};
+	char buf[4096], *at;
+	long sum = 0;
+	ssize_t n;
+	int fd;
+
+	/* what is freed after a grace period is free then, or soon */
+	for (int i = 0; i < 3; i++) {
+		syscall(SYS_membarrier, 1 /* MEMBARRIER_CMD_GLOBAL */, 0, 0);
+		usleep(50000);
+	}
+	maps_shrink_slabs();
+	fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+	n = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	if (n <= 0)
+		maps_die("/proc/meminfo");
+	buf[n] = '\0';
+	for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++) {
+		at = strstr(buf, counts[i]);
+		if (at)
+			sum += atol(at + strlen(counts[i]));
+	}
+	return sum;
 }
 
 struct text {

@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Address spaces of the kernel whose readers meet a writer at a chosen step, for KUnit tests.
+//!
+//! The reader is the one that serves files. At a step that the test has chosen it waits until
+//! another thread has made a change to the address space, or has come to wait for what the reader
+//! has locked:
+//!
+//! ```text
+//!    reader                       writer
+//!      |                            |
+//!      | reaches the moment         | sleeps
+//!      | -------------------------> |
+//!      | spins                      | changes the address space
+//!      | <------ done, or waits ----|
+//!      | goes on                    |
+//!      | has unlocked it            |
+//!      | spins                      | goes on
+//!      | <------ done --------------|
+//! ```
+
+use crate::{
+    address_space::Pinned,
+    scripted::add,
+    walk::{self, AddressSpace, Event, LockError, Lookup, StableVma},
+};
+use core::{cell::Cell, marker::PhantomData, ops::Range};
+use kernel::{
+    fs::proc::VmaIdentity,
+    mm::{
+        test_mm::Writer,
+        vma_iter::{
+            FoundVma,
+            LockedVma,
+            MmapLockSpeculation,
+            MmapVma,
+            RcuVmaIter,
+            SleepableVma,
+            VmaIter, //
+        },
+    },
+    prelude::*,
+    processor::cpu_relax,
+    time::{Delta, Instant, Monotonic},
+};
+
+/// A moment at which a writer may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// Before the next VMA is looked up, with the previous one locked if there is one.
+    Find,
+    /// After it has been found, before it is locked. Nothing is locked.
+    Lock,
+    /// After it has been locked, before it is verified.
+    Verify,
+}
+
+/// At which occasion of which moment, counted from one, a writer comes.
+pub(crate) struct Step {
+    pub(crate) moment: Moment,
+    pub(crate) occasion: usize,
+    pub(crate) writer: Cell<Option<Writer>>,
+}
+
+/// What happens to a reader, and what it has done.
+pub(crate) struct Script<'b> {
+    steps: KVec<Step>,
+    /// A writer that waits for what the reader has locked.
+    pending: Cell<Option<Writer>>,
+    /// A VMA that a writer cannot get past until the reader takes the fallback.
+    barrier: Cell<Option<SleepableVma<'b>>>,
+    moments: [Cell<usize>; 3],
+    /// The events that the reader was told to note.
+    pub(crate) events: Cell<[Option<Event>; 8]>,
+    /// How often it has searched the tree.
+    pub(crate) lookups: Cell<usize>,
+    /// How many writers have failed, or did not get to where they should.
+    pub(crate) failures: Cell<usize>,
+}
+
+impl<'b> Script<'b> {
+    pub(crate) fn new(steps: KVec<Step>, barrier: Option<SleepableVma<'b>>) -> Self {
+        Self {
+            steps,
+            pending: Cell::new(None),
+            barrier: Cell::new(barrier),
+            moments: [const { Cell::new(0) }; 3],
+            events: Cell::new([None; 8]),
+            lookups: Cell::new(0),
+            failures: Cell::new(0),
+        }
+    }
+
+    /// Returns whether all writers have come.
+    pub(crate) fn is_over(&self) -> bool {
+        self.steps.iter().all(|step| {
+            let writer = step.writer.take();
+            let came = writer.is_none();
+            step.writer.set(writer);
+            came
+        })
+    }
+
+    fn reach(&self, moment: Moment, locked: Option<&LockedVma<'_>>) {
+        if locked.is_none() {
+            self.finish();
+        }
+
+        let occasion = add(&self.moments[moment as usize]);
+        for step in &self.steps {
+            if step.moment == moment && step.occasion == occasion {
+                if let Some(writer) = step.writer.take() {
+                    writer.start();
+                    self.meet(writer, locked);
+                }
+            }
+        }
+    }
+
+    /// Waits until the writer is done, or waits for a VMA that is locked.
+    fn meet(&self, writer: Writer, locked: Option<&LockedVma<'_>>) {
+        let barrier = self.barrier.take();
+        let begin = Instant::<Monotonic>::now();
+
+        while !writer.is_finished()
+            && !locked.is_some_and(|vma| vma.is_contended())
+            && !barrier.as_ref().is_some_and(|vma| vma.is_contended())
+        {
+            if begin.elapsed() > Delta::from_secs(5) {
+                // It is not waited for, since it may not come at all.
+                add(&self.failures);
+                self.barrier.set(barrier);
+                return;
+            }
+            cpu_relax();
+        }
+
+        self.barrier.set(barrier);
+        if let Some(other) = self.pending.replace(Some(writer)) {
+            self.check(other.finish());
+        }
+    }
+
+    /// Waits until the writer that waits for what the reader had locked is done.
+    fn finish(&self) {
+        let barrier = self.barrier.take();
+        if barrier.is_none() {
+            if let Some(writer) = self.pending.take() {
+                self.check(writer.finish());
+            }
+        }
+        self.barrier.set(barrier);
+    }
+
+    /// Lets the writer past the barrier, and waits until it is done. The reader holds nothing.
+    pub(crate) fn release(&self) {
+        drop(self.barrier.take());
+        self.finish();
+    }
+
+    fn check(&self, result: Result) {
+        if result.is_err() {
+            add(&self.failures);
+        }
+    }
+}
+
+/// A state of the reader, and what happens to it.
+pub(crate) struct With<'s, 'b, T> {
+    inner: T,
+    script: &'s Script<'b>,
+}
+
+impl<'s, 'b, T> With<'s, 'b, T> {
+    pub(crate) fn new(inner: T, script: &'s Script<'b>) -> Self {
+        Self { inner, script }
+    }
+}
+
+impl<T: StableVma> StableVma for With<'_, '_, T> {
+    fn range(&self) -> Range<usize> {
+        self.inner.range()
+    }
+}
+
+impl<'s, 'b: 's, 'a> Lookup<Forced<'s, 'b, 'a>> for With<'s, 'b, RcuVmaIter<'a>> {
+    fn snapshot(&self) -> Option<MmapLockSpeculation<'a>> {
+        self.inner.snapshot()
+    }
+
+    fn find(self) -> Result<With<'s, 'b, FoundVma<'a>>, With<'s, 'b, VmaIter<'a>>> {
+        let Self { inner, script } = self;
+        script.reach(Moment::Find, None);
+        add(&script.lookups);
+        match Lookup::<Pinned<'a>>::find(inner) {
+            Ok(inner) => Ok(With::new(inner, script)),
+            Err(inner) => Err(With::new(inner, script)),
+        }
+    }
+}
+
+impl<'s, 'b: 's, 'a> Lookup<Forced<'s, 'b, 'a>> for With<'s, 'b, LockedVma<'a>> {
+    fn snapshot(&self) -> Option<MmapLockSpeculation<'a>> {
+        self.inner.snapshot()
+    }
+
+    fn find(self) -> Result<With<'s, 'b, FoundVma<'a>>, With<'s, 'b, VmaIter<'a>>> {
+        let Self { inner, script } = self;
+        script.reach(Moment::Find, Some(&inner));
+        add(&script.lookups);
+        match Lookup::<Pinned<'a>>::find(inner) {
+            Ok(inner) => Ok(With::new(inner, script)),
+            Err(inner) => Err(With::new(inner, script)),
+        }
+    }
+}
+
+/// The address space of a reader to whom a script happens.
+pub(crate) struct Forced<'s, 'b, 'a>(PhantomData<(&'s Script<'b>, &'a ())>);
+
+impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {
+    type Idle = With<'s, 'b, VmaIter<'a>>;
+    type Rcu = With<'s, 'b, RcuVmaIter<'a>>;
+    type Found = With<'s, 'b, FoundVma<'a>>;
+    type Locked = With<'s, 'b, LockedVma<'a>>;
+    type Sleepable = With<'s, 'b, SleepableVma<'a>>;
+    type MmapLocked = With<'s, 'b, MmapVma<'a>>;
+    type Identity = VmaIdentity;
+    type Snapshot = Option<MmapLockSpeculation<'a>>;
+    type Error = Error;
+
+    fn enter_rcu(idle: Self::Idle, pos: usize) -> Result<Self::Rcu, Self::Idle> {
+        match Pinned::enter_rcu(idle.inner, pos) {
+            Ok(rcu) => Ok(With::new(rcu, idle.script)),
+            Err(inner) => Err(With::new(inner, idle.script)),
+        }
+    }
+
+    fn changed_since(snapshot: Self::Snapshot) -> bool {
+        Pinned::changed_since(snapshot)
+    }
+
+    fn try_lock(found: Self::Found) -> Result<Self::Locked, (LockError, Self::Idle)> {
+        let With { inner, script } = found;
+        script.reach(Moment::Lock, None);
+        match Pinned::try_lock(inner) {
+            Ok(locked) => {
+                script.reach(Moment::Verify, Some(&locked));
+                Ok(With::new(locked, script))
+            }
+            Err((error, idle)) => Err((error, With::new(idle, script))),
+        }
+    }
+
+    fn is_gap_before(locked: &mut Self::Locked, pos: usize) -> bool {
+        add(&locked.script.lookups);
+        Pinned::is_gap_before(&mut locked.inner, pos)
+    }
+
+    fn unlock(locked: Self::Locked) -> Self::Idle {
+        With::new(Pinned::unlock(locked.inner), locked.script)
+    }
+
+    fn leave_rcu(locked: Self::Locked) -> Self::Sleepable {
+        With::new(Pinned::leave_rcu(locked.inner), locked.script)
+    }
+
+    fn enter_rcu_again(held: Self::Sleepable) -> Self::Locked {
+        With::new(Pinned::enter_rcu_again(held.inner), held.script)
+    }
+
+    fn lock_mmap(idle: Self::Idle, pos: usize) -> Result<Option<Self::MmapLocked>> {
+        let With { inner, script } = idle;
+        script.release();
+        add(&script.lookups);
+        Ok(Pinned::lock_mmap(inner, pos)?.map(|at| With::new(at, script)))
+    }
+
+    fn lock_vma(at: Self::MmapLocked) -> Result<Self::Locked, Self::MmapLocked> {
+        match Pinned::lock_vma(at.inner) {
+            Ok(locked) => Ok(With::new(locked, at.script)),
+            Err(inner) => Err(With::new(inner, at.script)),
+        }
+    }
+
+    fn next_under_mmap_lock(at: Self::MmapLocked) -> Option<Self::MmapLocked> {
+        let With { inner, script } = at;
+        Pinned::next_under_mmap_lock(inner).map(|at| With::new(at, script))
+    }
+
+    fn is_contended(at: &Self::MmapLocked) -> bool {
+        Pinned::is_contended(&at.inner)
+    }
+
+    fn note(idle: &Self::Idle, pos: usize, event: Event) {
+        let mut events = idle.script.events.get();
+        match events.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some(event),
+            None => drop(add(&idle.script.failures)),
+        }
+        idle.script.events.set(events);
+        Pinned::note(&idle.inner, pos, event);
+    }
+
+    fn give_way(held: walk::Held<Self>) -> Result<Self::Idle> {
+        let (held, script) = taken_apart(held);
+        Ok(With::new(Pinned::give_way(held)?, script))
+    }
+
+    fn relax(_held: &walk::Held<Self>) -> Result {
+        Ok(())
+    }
+
+    fn identity(held: &walk::Held<Self>) -> VmaIdentity {
+        match held {
+            walk::Held::Vma(held) => VmaIdentity::of(&held.inner),
+            walk::Held::Mmap(at) => VmaIdentity::of(&at.inner),
+        }
+    }
+}
+
+fn taken_apart<'s, 'b, 'a>(
+    held: walk::Held<Forced<'s, 'b, 'a>>,
+) -> (walk::Held<Pinned<'a>>, &'s Script<'b>) {
+    match held {
+        walk::Held::Vma(With { inner, script }) => (walk::Held::Vma(inner), script),
+        walk::Held::Mmap(With { inner, script }) => (walk::Held::Mmap(inner), script),
+    }
+}

@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Breaks the walk on purpose, in one way after the other, and checks that a test
+sees each of them.
+
+A mutant is a piece of the source that is replaced by another in the kernel tree.
+It goes to the model checker on the host, if that compiles the file, and in a
+guest to the KUnit suites of the series and, where these do not come to it, a
+selftest. Prints which tests failed. Fails when a
+mutant survives, or when there is nothing to replace any more.
+"""
+
+import argparse
+import dataclasses
+import re
+import signal
+import sys
+
+import build
+import guest
+import model
+import series
+import test
+from common import TREE, Failed, lock, main, say
+
+MODULE = "fs/proc/task_mmu"
+ITER = "rust/kernel/mm/vma_iter.rs"
+# What the model checker compiles.
+PROTOCOLS = (f"{MODULE}/walk.rs", f"{MODULE}/sums.rs")
+
+
+@dataclasses.dataclass
+class Mutant:
+    name: str
+    what: str       # what the reader does wrong
+    path: str
+    old: str
+    new: str
+    selftest: str = ""  # a program of selftests/proc that is to see it, too
+
+
+MUTANTS = [
+    Mutant("position-not-verified", "takes a VMA that ends at or below its position",
+           f"{MODULE}/walk.rs", "    if end <= pos {\n", "    if end <= pos && end == 0 {\n"),
+    Mutant("gap-not-verified", "believes every gap",
+           f"{MODULE}/walk.rs", "A::is_gap_before(locked, pos) {", "(A::is_gap_before(locked, pos) || true) {"),
+    Mutant("end-not-verified", "believes that there is no other VMA",
+           f"{MODULE}/walk.rs", "Err(idle) if A::changed_since(snapshot) =>",
+           "Err(idle) if A::changed_since(snapshot) && pos == 1 =>"),
+    Mutant("end-at-a-detached-vma", "stops where a VMA was detached",
+           f"{MODULE}/walk.rs", "Attempt::Detached(idle) => retry::<A>(idle, pos),",
+           "Attempt::Detached(idle) if pos == 1 => retry::<A>(idle, pos),\n"
+           "        Attempt::Detached(_) => Ok(None),"),
+    Mutant("retries-without-bound", "retries for as long as VMAs are detached",
+           f"{MODULE}/walk.rs", "for _ in 0..MAX_RETRIES {", "for _ in 0..usize::MAX {"),
+    Mutant("retry-from-the-start", "begins a retry at address 0",
+           f"{MODULE}/walk.rs", "        idle = match A::enter_rcu(idle, pos) {",
+           "        idle = match A::enter_rcu(idle, 0) {"),
+    Mutant("fallback-from-the-start", "begins the fallback at address 0",
+           f"{MODULE}/walk.rs", "Ok(A::lock_mmap(idle, pos)?.map(|at| match",
+           "Ok(A::lock_mmap(idle, 0)?.map(|at| match"),
+    Mutant("contended-is-retried", "retries where a writer is at work",
+           f"{MODULE}/walk.rs", "Err((LockError::Contended, idle)) => Attempt::Failed(idle, Reason::Contended),",
+           "Err((LockError::Contended, idle)) => Attempt::Detached(idle),"),
+    Mutant("writer-at-the-snapshot", "does not notice a writer who was at work at the snapshot",
+           f"{MODULE}/address_space.rs", "snapshot.is_none_or(|speculation| speculation.retry())",
+           "snapshot.is_some_and(|speculation| speculation.retry())"),
+    Mutant("unlocked-before-the-lookup", "unlocks a VMA before it looks for the next one",
+           ITER, "        let found = iter.next();\n        drop(guard);\n",
+           "        drop(guard);\n        let found = iter.next();\n"),
+    Mutant("iterator-left-at-a-changed-vma", "goes on from where a VMA ended before it was locked",
+           ITER, "            if last != guard.end() - 1 {", "            if last == 0 {"),
+    Mutant("iterator-kept-over-rcu", "uses a position of an RCU section that was left",
+           ITER, "        LockedVma {\n            guard: self.guard,\n            iter: self.iter.enter_rcu(end),\n        }",
+           "        let _ = end;\n        LockedVma {\n            guard: self.guard,\n            iter: RcuVmaIter {\n"
+           "                iter: self.iter,\n                rcu: rcu::read_lock(),\n            },\n        }"),
+    Mutant("half-a-gap", "believes a gap of which only the beginning is one",
+           ITER, "entry.is_null() && last == self.guard.start() - 1", "entry.is_null() && last != 0"),
+    Mutant("iterator-left-in-the-gap", "goes on from the gap that it has verified",
+           ITER, "        // INVARIANT: The iterator is at the end of the VMA.\n        self.iter.set(self.guard.end());\n",
+           "        // INVARIANT: The iterator is at the end of the VMA.\n"),
+    Mutant("record-that-did-not-fit", "goes on after a record that had no room",
+           f"{MODULE}/records.rs", "Position::Address(_) => Position::Address(self.0),",
+           "Position::Address(address) => Position::Address(address),", "proc-maps-read"),
+    Mutant("index-that-stays", "tells seq_file the same index twice",
+           f"{MODULE}/records.rs", "if *index == previous {", "if *index == previous && previous == 0 {"),
+    Mutant("rollup-from-the-start", "sums up a VMA from its start after a break",
+           f"{MODULE}/sums.rs", "sum.add(&held, pos.max(range.start), true)?",
+           "sum.add(&held, range.start, true)?"),
+    Mutant("sum-of-two-vmas", "goes on with the sum of one VMA in another",
+           f"{MODULE}/sums.rs", "if held.identity() != identity {",
+           "if held.identity() != identity && pos == 1 {"),
+    Mutant("restarts-without-bound", "begins an entry again for as long as it is changed",
+           f"{MODULE}/sums.rs", "restarts < MAX_RESTARTS)?", "restarts < usize::MAX)?"),
+]
+
+
+def replaced(text, mutant):
+    if text.count(mutant.old) != 1:
+        raise Failed(f"mutant {mutant.name}: {mutant.path} has {text.count(mutant.old)} places "
+                     "where it would be applied, not one")
+    return text.replace(mutant.old, mutant.new)
+
+
+def kunit():
+    """The cases of the series' KUnit suites that fail."""
+    suites = [s for p in test.ours(".rs") for s in
+              re.findall(r"#\[kunit_tests\((\w+)\)\]", (TREE / p).read_text())]
+    try:
+        result = guest.boot("true", name="mutant", timeout=120,
+                            append="kunit.enable=1 kunit.autorun=1 kunit.filter_glob=task_mmu_*")
+    except Failed as e:
+        return [f"kunit: {str(e).splitlines()[0]}"]
+    cases = {c.name: c for c in test.parsed(result.log)}
+    failed = [f"kunit: no suite {s}" for s in suites if s not in cases]
+    failed += [f"kunit: {leaf.name}" for s in suites if s in cases for leaf in cases[s].leaves()
+               if leaf.result == "not ok"]
+    return failed + [f"kunit: {line}" for line in result.reports()[:1]]
+
+
+def selftest(program):
+    """The cases of a selftest that fail."""
+    try:
+        result = guest.boot(f"/selftests/proc/{program}", name="mutant", timeout=300)
+    except Failed as e:
+        return [f"{program}: {str(e).splitlines()[0]}"]
+    failed = re.findall(r"^not ok \d+ (\S+)", result.output.decode(errors="replace"), re.M)
+    if result.status and not failed:
+        failed = [f"exit status {result.status}"]
+    return [f"{program}: {name}" for name in failed]
+
+
+def tests(path, program):
+    """All tests that fail for a file of the tree and, if given, a selftest."""
+    build.build("slim")
+    failed = kunit()
+    if program:
+        failed += selftest(program)
+    if path in PROTOCOLS:
+        failed += [f"model: {run}" for run in model.failures()]
+    return failed
+
+
+def catchers(mutant):
+    """The tests that see the mutant."""
+    path = TREE / mutant.path
+    original = path.read_text()
+    path.write_text(replaced(original, mutant))
+    try:
+        return tests(mutant.path, mutant.selftest)
+    finally:
+        path.write_text(original)
+
+
+def each(chosen):
+    """Runs the tests over each; gives the names of those that survive."""
+    for mutant in chosen:
+        replaced((TREE / mutant.path).read_text(), mutant)
+    wrong = tests(PROTOCOLS[0], "")
+    for program in sorted({m.selftest for m in chosen if m.selftest}):
+        wrong += selftest(program)
+    if wrong:
+        raise Failed("\n  ".join(["tests fail without any mutant:", *wrong]))
+
+    survived = []
+    print(f"1..{len(chosen)}", flush=True)
+    for number, mutant in enumerate(chosen, 1):
+        try:
+            found = catchers(mutant)
+        except Failed as e:
+            found = []
+            print(f"# {str(e).splitlines()[0]}")
+        if not found:
+            survived.append(mutant.name)
+        print(f"{'ok' if found else 'not ok'} {number} {mutant.name}: {mutant.what}")
+        for name in found[:6]:
+            print(f"#   {name}")
+        if len(found) > 6:
+            print(f"#   and {len(found) - 6} more")
+        print(end="", flush=True)
+    return survived
+
+
+def run():
+    names = [m.name for m in MUTANTS]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     epilog="mutants:\n" + "\n".join(f"  {m.name:32}{m.what}" for m in MUTANTS))
+    parser.add_argument("mutant", nargs="*", metavar="MUTANT", help="only these (default: all)")
+    args = parser.parse_args()
+    for name in args.mutant:
+        if name not in names:
+            raise Failed(f"there is no mutant {name}; there are: {', '.join(names)}")
+    chosen = [m for m in MUTANTS if not args.mutant or m.name in args.mutant]
+
+    # so that the mutant is taken out again
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Nobody else may build, or take edits from, a tree with a mutant in it.
+    with lock():
+        series.lay()
+        guest.make_image()
+        survived = each(chosen)
+        build.build("slim")
+    print(f"{len(chosen)} mutants, {len(survived)} survived", flush=True)
+    if survived:
+        say(f"these survived: {', '.join(survived)}")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What readers of VMAs meet, for those who observe them.
+//!
+//! Each event is counted in `/proc/vmstat` as `vma_walk_*`, and is a tracepoint
+//! `task_mmu:vma_walk_*` with the address space and an address.
+//!
+//! Context of all functions: Any. None of them has anything to do with a reader that nobody
+//! interferes with.
+//!
+//! C header: `fs/proc/task_mmu/task_mmu.h`
+
+use crate::{bindings, mm::MmWithUser};
+
+/// Why a reader of VMAs needs `mmap_lock`.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum FallbackReason {
+    /// A VMA is being changed, or has too many readers.
+    Contended = bindings::vm_event_item_VMA_WALK_FALLBACK_CONTENDED,
+    /// Each VMA that was found was detached before it could be locked.
+    Detached = bindings::vm_event_item_VMA_WALK_FALLBACK_DETACHED,
+    /// A VMA was found that turned out to end at or below the address.
+    Behind = bindings::vm_event_item_VMA_WALK_FALLBACK_BEHIND,
+    /// A gap at the address could not be confirmed.
+    Gap = bindings::vm_event_item_VMA_WALK_FALLBACK_GAP,
+    /// That there is no VMA above the address could not be confirmed.
+    End = bindings::vm_event_item_VMA_WALK_FALLBACK_END,
+    /// A VMA has too many readers, `mmap_lock` is kept.
+    Overflow = bindings::vm_event_item_VMA_WALK_FALLBACK_OVERFLOW,
+}
+
+/// A VMA was detached before it could be locked, and is looked up again from `addr`.
+#[inline]
+pub fn retry(mm: &MmWithUser, addr: usize) {
+    // SAFETY: The pointer is valid since it comes from a reference.
+    unsafe { bindings::note_vma_walk_retry(mm.as_raw(), addr) };
+}
+
+/// `mmap_lock` is needed to find what is mapped from `addr` on.
+#[inline]
+pub fn fallback(mm: &MmWithUser, addr: usize, reason: FallbackReason) {
+    // SAFETY: The pointer is valid since it comes from a reference. The reason is an event for
+    // which there is a counter.
+    unsafe { bindings::note_vma_walk_fallback(mm.as_raw(), addr, reason as u32) };
+}
+
+/// What was locked has been let go for a writer who waits. The reader goes on from `addr`.
+#[inline]
+pub fn give_way(mm: &MmWithUser, addr: usize) {
+    // SAFETY: The pointer is valid since it comes from a reference.
+    unsafe { bindings::note_vma_walk_give_way(mm.as_raw(), addr) };
+}
