@@ -334,6 +334,18 @@ mod tests {
     }
 
     /// ```text
+    ///              [  A  ]    ->      [ new ]  [  A  ]
+    /// ```
+    #[test]
+    fn insert_into_a_gap() -> Result {
+        let case = case!(map(10..20, R) => map(5..7, RW));
+
+        assert_eq!(case.everywhere()?, (0, 10));
+        assert!(case.notes(2, [&[], &[Fallback(Gap)], &[Fallback(Gap)]])?);
+        Ok(())
+    }
+
+    /// ```text
     ///    [       A       ]    ->    [ new ][    A    ]
     /// ```
     #[test]

@@ -51,7 +51,22 @@ mod tests {
     use super::*;
 
     #[cfg(CONFIG_PER_VMA_LOCK)]
+    use crate::{address_space::Pinned, walk::AddressSpace};
+    #[cfg(CONFIG_PER_VMA_LOCK)]
     use kernel::{mm::vma_iter::StartReadError, sync::rcu::synchronize_rcu};
+
+    #[cfg(all(CONFIG_PER_VMA_LOCK, CONFIG_PROC_PAGE_MONITOR))]
+    use crate::{
+        address_space::Held,
+        sums::{self, Sum},
+    };
+    #[cfg(all(CONFIG_PER_VMA_LOCK, CONFIG_PROC_PAGE_MONITOR))]
+    use kernel::{
+        fs::proc::page_walk::MemSizeStats,
+        mm::test_mm::Writer,
+        processor::cpu_relax,
+        time::{Delta, Instant, Monotonic},
+    };
 
     #[test]
     fn no_vmas() -> Result {
@@ -351,8 +366,6 @@ mod tests {
     #[cfg(CONFIG_PER_VMA_LOCK)]
     #[test]
     fn a_writer_at_work_is_one_who_comes() {
-        use crate::{address_space::Pinned, walk::AddressSpace};
-
         assert!(Pinned::changed_since(None));
     }
 
@@ -381,7 +394,7 @@ mod tests {
         Ok(())
     }
 
-    /// A writer waits for the VMA while its page tables are walked.
+    /// What four page tables map.
     // With larger pages a page table maps more than a test should allocate.
     #[cfg(all(
         CONFIG_PER_VMA_LOCK,
@@ -389,21 +402,36 @@ mod tests {
         CONFIG_64BIT,
         CONFIG_PAGE_SIZE_4KB
     ))]
-    #[test]
-    fn a_walk_of_page_tables_lets_a_writer_go_first() -> Result {
-        use crate::{
-            address_space::{Held, Pinned},
-            sums::Sum,
-            walk::AddressSpace,
-        };
-        use kernel::{
-            fs::proc::page_walk::MemSizeStats,
-            processor::cpu_relax,
-            time::{Delta, Instant, Monotonic},
-        };
+    const PAGES: usize = 4 * 512;
 
-        /// What four page tables map.
-        const PAGES: usize = 4 * 512;
+    /// Has the writer begun, and returns whether it has come to wait for the VMA.
+    #[cfg(all(
+        CONFIG_PER_VMA_LOCK,
+        CONFIG_PROC_PAGE_MONITOR,
+        CONFIG_64BIT,
+        CONFIG_PAGE_SIZE_4KB
+    ))]
+    fn waits_for(writer: &Writer, held: &Held<'_>) -> bool {
+        writer.start();
+        let begin = Instant::<Monotonic>::now();
+        loop {
+            match held {
+                Held::Vma(vma) if vma.is_contended() => return true,
+                _ if begin.elapsed() > Delta::from_secs(5) => return false,
+                _ => cpu_relax(),
+            }
+        }
+    }
+
+    /// A writer waits for the VMA while its page tables are walked.
+    #[cfg(all(
+        CONFIG_PER_VMA_LOCK,
+        CONFIG_PROC_PAGE_MONITOR,
+        CONFIG_64BIT,
+        CONFIG_PAGE_SIZE_4KB
+    ))]
+    #[test]
+    fn a_walk_of_page_tables_stops_for_a_writer() -> Result {
         let mm = TestMm::attach()?;
         mm.populate(pages(0..PAGES))?;
         let writer = mm.writer(|mm| mm.unmap(pages(PAGES - 512..PAGES)))?;
@@ -414,15 +442,7 @@ mod tests {
         let mut state = VmaIterState::new();
         let at: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
         let held = at.hold();
-        writer.start();
-        let begin = Instant::<Monotonic>::now();
-        let waits = loop {
-            match &held {
-                Held::Vma(vma) if vma.is_contended() => break true,
-                _ if begin.elapsed() > Delta::from_secs(5) => break false,
-                _ => cpu_relax(),
-            }
-        };
+        let waits = waits_for(&writer, &held);
         let unstopped = all.add(&held, start, false)?;
         let stopped = part.add(&held, start, true)?;
         let idle = Pinned::give_way(held)?;
@@ -438,6 +458,33 @@ mod tests {
         assert!(start < stopped && stopped <= pages(0..PAGES - 512).end);
         assert_eq!(end, pages(0..PAGES - 512).end);
         assert_eq!(part.resident(), (PAGES - 512) * PAGE_SIZE);
+        Ok(())
+    }
+
+    /// The writer unmaps a part of the VMA that is summed up, so that it is begun with again.
+    #[cfg(all(
+        CONFIG_PER_VMA_LOCK,
+        CONFIG_PROC_PAGE_MONITOR,
+        CONFIG_64BIT,
+        CONFIG_PAGE_SIZE_4KB
+    ))]
+    #[test]
+    fn a_sum_lets_a_writer_go_first() -> Result {
+        let mm = TestMm::attach()?;
+        mm.populate(pages(0..PAGES))?;
+        let writer = mm.writer(|mm| mm.unmap(pages(PAGES - 512..PAGES)))?;
+        let mut stats = MemSizeStats::new();
+
+        let mut state = VmaIterState::new();
+        let at: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
+        let held = at.hold();
+        let waits = waits_for(&writer, &held);
+        let range = sums::sum_one(held, 0, &mut stats)?.map(|held| held.range());
+        writer.finish()?;
+
+        assert!(waits);
+        assert_eq!(range, Some(pages(0..PAGES - 512)));
+        assert_eq!(stats.resident(), (PAGES - 512) * PAGE_SIZE);
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         Arc,
     },
     time::{delay::fsleep, Delta, Instant, Monotonic},
-    types::{NotThreadSafe, ScopeGuard},
+    types::NotThreadSafe,
     workqueue,
 };
 use core::{ops::Range, ptr::NonNull};
@@ -134,8 +134,8 @@ impl TestMm {
 
     /// Makes a process that has a copy of this address space, and exits at once.
     pub fn fork(&self) -> Result {
-        unsafe extern "C" fn exit(_arg: *mut c_void) -> c_int {
-            // SAFETY: This is the thread of the new process, and nothing is held.
+        extern "C" fn exit(_arg: *mut c_void) -> c_int {
+            // SAFETY: This is only called by the thread of the new process, which holds nothing.
             unsafe { bindings::do_exit(0) }
         }
 
@@ -162,6 +162,8 @@ impl TestMm {
     /// mapped there.
     #[cfg(CONFIG_PER_VMA_LOCK)]
     pub fn with_too_many_readers<R>(&self, addr: usize, f: impl FnOnce() -> R) -> Result<R> {
+        use crate::types::ScopeGuard;
+
         const OTHERS: i32 = bindings::VM_REFCNT_LIMIT as i32 - 1;
         let guard = self.mm.mmap_read_lock();
         let vma = guard.vma_lookup(addr).ok_or(ENOENT)?;

@@ -255,7 +255,7 @@ impl<'a> MmapVma<'a> {
         // INVARIANT: The iterator is at the end of the VMA, in an RCU section of its own.
         Ok(LockedVma {
             guard,
-            iter: self.unlock().enter_rcu(end),
+            iter: IterAtVma(self.unlock().enter_rcu(end)),
         })
     }
 }
@@ -388,7 +388,10 @@ impl<'a> FoundVma<'a> {
             }
 
             // INVARIANT: The iterator is at the VMA as it was locked, or at its end.
-            return Ok(LockedVma { guard, iter });
+            return Ok(LockedVma {
+                guard,
+                iter: IterAtVma(iter),
+            });
         }
 
         // On failure `vma_start_read` has released the RCU read lock.
@@ -410,6 +413,19 @@ fn is_contended(guard: &VmaReadGuard<'_>) -> bool {
     unsafe { bindings::vma_lock_is_contended(guard.as_ptr()) }
 }
 
+/// An iterator in an RCU section that stands at a VMA, and goes on from there only while that VMA
+/// is locked.
+#[cfg(CONFIG_PER_VMA_LOCK)]
+struct IterAtVma<'a>(RcuVmaIter<'a>);
+
+#[cfg(CONFIG_PER_VMA_LOCK)]
+impl<'a> IterAtVma<'a> {
+    #[inline]
+    fn next(self, _locked: &VmaReadGuard<'a>) -> Result<FoundVma<'a>, VmaIter<'a>> {
+        self.0.next()
+    }
+}
+
 /// A read-locked VMA, and an iterator that stands at it, in an RCU section.
 ///
 /// # Invariants
@@ -421,7 +437,7 @@ fn is_contended(guard: &VmaReadGuard<'_>) -> bool {
 pub struct LockedVma<'a> {
     // Dropped before the RCU section is left.
     guard: VmaReadGuard<'a>,
-    iter: RcuVmaIter<'a>,
+    iter: IterAtVma<'a>,
 }
 
 #[cfg(CONFIG_PER_VMA_LOCK)]
@@ -429,7 +445,7 @@ impl<'a> LockedVma<'a> {
     /// Returns the address space.
     #[inline]
     pub fn address_space(&self) -> &'a MmWithUser {
-        self.iter.address_space()
+        self.iter.0.address_space()
     }
 
     /// Finds the next VMA, and then unlocks this one.
@@ -441,7 +457,7 @@ impl<'a> LockedVma<'a> {
     #[inline]
     pub fn next(self) -> Result<FoundVma<'a>, VmaIter<'a>> {
         let Self { guard, iter } = self;
-        let found = iter.next();
+        let found = iter.next(&guard);
         drop(guard);
         found
     }
@@ -452,17 +468,17 @@ impl<'a> LockedVma<'a> {
     // Out of line, this would have the VMA in memory where it is called, not in registers.
     #[inline(always)]
     pub fn gap_from(&mut self, addr: usize) -> bool {
-        self.iter.set(addr);
+        self.iter.0.set(addr);
 
         // SAFETY: The iterator's memory is valid and exclusively ours, and was just set in the RCU
         // section that is still open.
         let (entry, last) = unsafe {
-            let mas = &mut (*self.iter.iter.as_raw()).mas;
+            let mas = &mut (*self.iter.0.iter.as_raw()).mas;
             (bindings::mas_walk(mas), mas.last)
         };
 
         // INVARIANT: The iterator is at the end of the VMA.
-        self.iter.set(self.guard.end());
+        self.iter.0.set(self.guard.end());
 
         // Unlike a search for the next entry, this walk goes down the tree once and starts again
         // when it comes upon a node that has been replaced. So its answer, an empty range, was true
@@ -483,7 +499,7 @@ impl<'a> LockedVma<'a> {
     pub fn unlock(self) -> VmaIter<'a> {
         let Self { guard, iter } = self;
         drop(guard);
-        iter.iter
+        iter.0.iter
     }
 
     /// Leaves the RCU section, with the VMA still locked.
@@ -491,7 +507,7 @@ impl<'a> LockedVma<'a> {
     pub fn leave_rcu(self) -> SleepableVma<'a> {
         SleepableVma {
             guard: self.guard,
-            iter: self.iter.iter,
+            iter: self.iter.0.iter,
         }
     }
 }
@@ -545,7 +561,7 @@ impl<'a> SleepableVma<'a> {
         // INVARIANT: The iterator is at the end of the VMA, which has stayed locked.
         LockedVma {
             guard: self.guard,
-            iter: self.iter.enter_rcu(end),
+            iter: IterAtVma(self.iter.enter_rcu(end)),
         }
     }
 
