@@ -98,6 +98,12 @@ def ours(suffix):
     return [p for c in series.commits() for p in c.files if p.endswith(suffix)]
 
 
+def suites():
+    """The KUnit suites of the series, each with the file that declares it."""
+    return [(suite, path) for path in ours(".rs")
+            for suite in re.findall(r"#\[kunit_tests\((\w+)\)\]", (SRC / path).read_text())]
+
+
 def test_series():
     with lock():
         return [attempt("lay", series.lay), attempt("git-am", series.check)]
@@ -124,17 +130,15 @@ def kunit(kernel, name):
     """All KUnit suites that the kernel has. Those of the series are shown case
     by case, and each must be there."""
     result = guest.boot("true", name=name, kernel=kernel, append="kunit.enable=1 kunit.autorun=1")
-    suites = {suite.name: suite for suite in parsed(result.log)}
-    cases = []
-    for path in ours(".rs"):
-        for suite in re.findall(r"#\[kunit_tests\((\w+)\)\]", (SRC / path).read_text()):
-            cases.append(suites.pop(suite, None) or Case(suite, "not ok", [f"{path} declares it, it did not run"]))
-    doctests = suites.pop("rust_doctests_kernel", None)
+    ran = {suite.name: suite for suite in parsed(result.log)}
+    cases = [ran.pop(suite, None) or Case(suite, "not ok", [f"{path} declares it, it did not run"])
+             for suite, path in suites()]
+    doctests = ran.pop("rust_doctests_kernel", None)
     if doctests:
         cases += split_doctests(doctests)
     else:
         cases.append(Case("rust_doctests_kernel", "not ok", ["it did not run"]))
-    for suite in suites.values():
+    for suite in ran.values():
         failed = [leaf.name for leaf in suite.leaves() if leaf.result == "not ok"]
         cases.append(check(suite.name, not failed, *failed))
     return cases + [clean_log(result)]

@@ -10,6 +10,7 @@
 
 use crate::{
     forced::{Forced, Moment, Script, Step, With},
+    maps_test::{pages, BASE, R, RW},
     walk::{
         self,
         Event::{self, Fallback, Retry},
@@ -19,7 +20,7 @@ use crate::{
 };
 use core::{cell::Cell, ops::Range};
 use kernel::{
-    bindings::{PROT_NONE, PROT_READ, PROT_WRITE},
+    bindings::PROT_NONE,
     mm::{
         test_mm::TestMm,
         vma_iter::{SleepableVma, VmaIter, VmaIterState},
@@ -29,19 +30,8 @@ use kernel::{
     prelude::*,
 };
 
-const R: u32 = PROT_READ;
-const RW: u32 = PROT_READ | PROT_WRITE;
-
-/// Above the lowest address that may be mapped, below what is mapped for a process.
-const BASE: usize = 0x1000_0000;
-
 /// What is changed is on the pages from 1 to this, with a VMA that stays before and after it.
 const LAST: usize = 2000;
-
-/// The addresses of these pages, counted from [`BASE`].
-const fn pages(range: Range<usize>) -> Range<usize> {
-    BASE + range.start * PAGE_SIZE..BASE + range.end * PAGE_SIZE
-}
 
 type Change = fn(&TestMm) -> Result;
 
@@ -60,6 +50,18 @@ struct Reading {
     events: [Option<Event>; 8],
     /// How often the reader has searched the tree at most for one line.
     lookups: usize,
+}
+
+impl Reading {
+    /// What became of a reader as far as the script tells, for which one line took `lookups`.
+    fn of(script: &Script<'_>, lookups: usize) -> Self {
+        Self {
+            violations: script.failures.get(),
+            met: script.is_over(),
+            events: script.events.get(),
+            lookups,
+        }
+    }
 }
 
 /// The events of a reader that has noted these, and no others.
@@ -151,12 +153,9 @@ impl Case {
         let (lines, lookups) = read(&mm, &script, 0)?;
         let after = layout(&mm)?;
 
-        Ok(Reading {
-            violations: violations(&lines, &before, &after) + script.failures.get(),
-            met: script.is_over(),
-            events: script.events.get(),
-            lookups,
-        })
+        let mut reading = Reading::of(&script, lookups);
+        reading.violations += violations(&lines, &before, &after);
+        Ok(reading)
     }
 
     /// Reads with the change made at each moment of each VMA, up to the first violation. Returns
@@ -207,13 +206,7 @@ fn read_against(mm: &TestMm, changes: &[Change]) -> Result<(KVec<Range<usize>>, 
     let script = Script::new(steps, None);
     let (lines, lookups) = read(mm, &script, 0)?;
 
-    let reading = Reading {
-        violations: script.failures.get(),
-        met: script.is_over(),
-        events: script.events.get(),
-        lookups,
-    };
-    Ok((lines, reading))
+    Ok((lines, Reading::of(&script, lookups)))
 }
 
 /// A case by the operations that make its layout, and those of the writer.

@@ -18,14 +18,14 @@ use kernel::{
     prelude::*,
 };
 
-const R: u32 = PROT_READ;
-const RW: u32 = PROT_READ | PROT_WRITE;
+pub(crate) const R: u32 = PROT_READ;
+pub(crate) const RW: u32 = PROT_READ | PROT_WRITE;
 
 /// Above the lowest address that may be mapped, below what is mapped for a process.
-const BASE: usize = 0x1000_0000;
+pub(crate) const BASE: usize = 0x1000_0000;
 
 /// The addresses of these pages, counted from [`BASE`].
-fn pages(range: Range<usize>) -> Range<usize> {
+pub(crate) fn pages(range: Range<usize>) -> Range<usize> {
     BASE + range.start * PAGE_SIZE..BASE + range.end * PAGE_SIZE
 }
 
