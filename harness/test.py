@@ -304,34 +304,32 @@ def test_torture_long():
     return torture(kernel, "torture", 20_000_000, 7200)
 
 
-def test_debug():
-    """The kernel with lockdep and the like, and the tests that run in it."""
+def checked(name, lines=0, after="", timeout=1500):
+    """KUnit, the selftests for proc and so many lines of torture on a kernel that
+    checks itself."""
     with lock():
-        kernel = build.build("debug")
-    return [Case("kunit", subtests=kunit(kernel, "debug-kunit")),
-            Case("selftests", subtests=selftests(kernel, "debug-selftests"))]
+        kernel = build.build(name)
+    cases = [Case("kunit", subtests=kunit(kernel, f"{name}-kunit")),
+             Case("selftests", subtests=selftests(kernel, f"{name}-selftests", after=after, timeout=timeout))]
+    if lines:
+        cases.append(Case("torture", subtests=torture(kernel, f"{name}-torture", lines, 3600, after)))
+    return cases
+
+
+def test_debug():
+    return checked("debug")
 
 
 # Memory is lost if it is so in a second scan; a report goes to the kernel's log.
 LEAKS = "for n in 1 2 3; do echo scan >/sys/kernel/debug/kmemleak || exit 1; sleep 6; done; cat /sys/kernel/debug/kmemleak"
 
 
-def checked(name, after=""):
-    """KUnit, the selftests for proc and a million lines of torture on a kernel
-    that checks itself."""
-    with lock():
-        kernel = build.build(name)
-    return [Case("kunit", subtests=kunit(kernel, f"{name}-kunit")),
-            Case("selftests", subtests=selftests(kernel, f"{name}-selftests", after=after, timeout=4800)),
-            Case("torture", subtests=torture(kernel, f"{name}-torture", 1_000_000, 3600, after))]
-
-
 def test_kasan():
-    return checked("kasan", LEAKS)
+    return checked("kasan", 1_000_000, LEAKS, 4800)
 
 
 def test_kcsan():
-    return checked("kcsan")
+    return checked("kcsan", 1_000_000, timeout=4800)
 
 
 def refused(word, **how):
