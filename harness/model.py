@@ -18,15 +18,16 @@ PROGRAM = TREE / "tools/testing/task_mmu/run.sh"
 ENV = {**os.environ, "CARGO_TARGET_DIR": str(CACHE / "build/model")}
 
 
-def cases(long=False):
+def cases(long=False, timeout=None):
     """Case, what was tried, result and notes of each run, with the protocols of
-    the laid tree."""
+    the laid tree. After timeout seconds the rest is not run."""
     path = LOG / "model.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     found = []
     notes = []
     with Progress("checking the model") as progress, open(path, "w") as log:
-        child = subprocess.Popen([PROGRAM, *(["--long"] if long else [])], env=ENV, text=True, errors="replace",
+        child = subprocess.Popen([*(["timeout", str(timeout)] if timeout else []), PROGRAM,
+                                  *(["--long"] if long else [])], env=ENV, text=True, errors="replace",
                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         for line in child.stdout:
             log.write(line)
@@ -38,6 +39,8 @@ def cases(long=False):
             else:
                 notes = [*notes[-40:], line.rstrip()]
         status = child.wait()
+    if timeout and status == 124:
+        return [*found, ("all", f"no end after {timeout} s", "not ok", notes[-10:])]
     if not found:
         raise Failed("\n  ".join([f"the model checker gave no result; the log is {shown(path)}", *notes[-10:]]))
     if status and all(result == "ok" for _, _, result, _ in found):
@@ -45,9 +48,10 @@ def cases(long=False):
     return found
 
 
-def failures():
-    """The runs that fail with the protocols of the laid tree."""
-    return [f"{case}, {tried}" for case, tried, result, _ in cases() if result == "not ok"]
+def failures(timeout):
+    """The runs that fail with the protocols of the laid tree, or that there is no
+    end after timeout seconds."""
+    return [f"{case}, {tried}" for case, tried, result, _ in cases(timeout=timeout) if result == "not ok"]
 
 
 def run():

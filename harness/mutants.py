@@ -27,6 +27,9 @@ MODULE = "fs/proc/task_mmu"
 ITER = "rust/kernel/mm/vma_iter.rs"
 # What the model checker compiles.
 PROTOCOLS = (f"{MODULE}/walk.rs", f"{MODULE}/sums.rs")
+# Seconds for the model checker, which a mutant can give more to try than there
+# is time. Three times of what it takes without one.
+MODEL_TIMEOUT = 300
 
 
 @dataclasses.dataclass
@@ -137,7 +140,7 @@ def tests(path, program):
     if program:
         failed += selftest(program)
     if path in PROTOCOLS:
-        failed += [f"model: {run}" for run in model.failures()]
+        failed += [f"model: {run}" for run in model.failures(MODEL_TIMEOUT)]
     return failed
 
 

@@ -9,12 +9,13 @@ use crate::{
 use kernel::{
     error::code::ENOIOCTLCMD,
     fs::proc::{
+        name::{offset, FileColumns, VmaFile, VmaName},
         query::PROCMAP_QUERY,
         show_map_gate,
-        show_map_vma,
         PidFile,
         PidInode, //
     },
+    mm::virt::{flags, vm_flags_t, VmaRef},
     prelude::*,
     seq_file::{Index, Operations, SeqFile},
     uaccess::UserPtr,
@@ -23,34 +24,57 @@ use kernel::{
 /// An open `/proc/PID/maps`.
 pub(crate) struct Maps(Process);
 
+/// What is held while a chunk of lines is printed.
+pub(crate) struct Chunk {
+    session: Session,
+    /// The end of the last line about a file.
+    last_file: Option<FileColumns>,
+}
+
+/// What a line is about.
+pub(crate) struct Line<'s> {
+    record: Record<'s>,
+    last_file: &'s mut Option<FileColumns>,
+}
+
 impl Operations for Maps {
     type State = Resume;
-    type Session = Session;
-    type Cursor<'s> = Record<'s>;
+    type Session = Chunk;
+    type Cursor<'s> = Line<'s>;
 
-    fn start(&self, index: Index) -> Result<Option<Session>> {
-        self.0.begin(index)
+    fn start(&self, index: Index) -> Result<Option<Chunk>> {
+        let session = self.0.begin(index)?;
+        Ok(session.map(|session| Chunk {
+            session,
+            last_file: None,
+        }))
     }
 
     #[inline]
     fn first<'s>(
         &self,
         resume: &mut Resume,
-        session: &'s mut Session,
+        chunk: &'s mut Chunk,
         index: &mut Index,
-    ) -> Result<Option<Record<'s>>> {
-        resume.first(session, index)
+    ) -> Result<Option<Line<'s>>> {
+        let Chunk { session, last_file } = chunk;
+        let record = resume.first(session, index)?;
+        Ok(record.map(|record| Line { record, last_file }))
     }
 
     #[inline]
     fn next<'s>(
         &self,
         resume: &mut Resume,
-        record: Self::Cursor<'s>,
+        line: Self::Cursor<'s>,
         index: &mut Index,
-    ) -> Result<Option<Record<'s>>> {
+    ) -> Result<Option<Line<'s>>> {
+        let Line { record, last_file } = line;
         match record {
-            Record::Vma(at) => resume.next(at, index),
+            Record::Vma(at) => {
+                let record = resume.next(at, index)?;
+                Ok(record.map(|record| Line { record, last_file }))
+            }
             Record::Gate(_) => {
                 records::end(index);
                 Ok(None)
@@ -59,13 +83,70 @@ impl Operations for Maps {
     }
 
     #[inline]
-    fn show<'s>(&self, _resume: &mut Resume, m: &SeqFile, record: &mut Self::Cursor<'s>) -> Result {
-        match record {
-            Record::Vma(at) => show_map_vma(m, at.vma()),
+    fn show<'s>(&self, _resume: &mut Resume, m: &SeqFile, line: &mut Self::Cursor<'s>) -> Result {
+        match &line.record {
+            Record::Vma(at) => print(m, at.vma(), line.last_file),
             Record::Gate(gate) => show_map_gate(m, gate),
         }
         Ok(())
     }
+}
+
+/// The column at which names begin, if what is before them is not longer.
+const NAME: usize = 25 + 6 * core::mem::size_of::<usize>();
+
+/// Prints the line of a VMA.
+///
+/// Mirrors `show_map_vma`.
+#[inline(always)]
+fn print(m: &SeqFile, vma: &VmaRef, last_file: &mut Option<FileColumns>) {
+    let mut line = m.line();
+
+    line.put_range(vma.start()..vma.end());
+    line.put(&permissions(vma.flags()));
+
+    match VmaFile::of(vma) {
+        Some(file) => {
+            match offset(vma) {
+                0 => line.put(b"00000000 "),
+                offset => {
+                    line.put_hexadecimal(offset, 8);
+                    line.put(b" ");
+                }
+            }
+            match VmaName::of_memory(vma) {
+                None => FileColumns::print(last_file, file, &mut line, NAME),
+                Some(name) => {
+                    file.print_inode(&mut line);
+                    line.pad_to(NAME);
+                    name.print(&mut line);
+                }
+            }
+        }
+        None => {
+            line.put(b"00000000 00:00 0 ");
+            if let Some(name) = VmaName::of(vma) {
+                line.pad_to(NAME);
+                name.print(&mut line);
+            }
+        }
+    }
+    line.finish();
+}
+
+/// Returns the column that tells what may be done with the memory.
+#[inline]
+fn permissions(flags: vm_flags_t) -> [u8; 6] {
+    let either = |flag, yes, no| if flags & flag != 0 { yes } else { no };
+
+    [
+        b' ',
+        either(flags::READ, b'r', b'-'),
+        either(flags::WRITE, b'w', b'-'),
+        either(flags::EXEC, b'x', b'-'),
+        either(flags::MAYSHARE, b's', b'p'),
+        b' ',
+    ]
 }
 
 impl PidFile for Maps {

@@ -4,18 +4,16 @@
 
 use crate::{address_space::At, walk};
 use kernel::{
-    fs::proc::query::{
-        copy_to_user,
-        flags,
-        kernel_page_size,
-        offset,
-        FileRef,
-        NameBuffer,
-        Query,
-        QueryMemory,
-        VmaFile,
-        VmaName,
-        BUILD_ID_SIZE_MAX, //
+    fs::proc::{
+        name::{offset, FileRef, NameBuffer, VmaFile, VmaName},
+        query::{
+            copy_to_user,
+            flags,
+            kernel_page_size,
+            Query,
+            QueryMemory,
+            BUILD_ID_SIZE_MAX, //
+        },
     },
     mm::{
         virt::{self, vm_flags_t, VmaRef},

@@ -28,6 +28,15 @@ void get_vma_name(struct vm_area_struct *vma, const struct path **path,
 		  const char **name, const char **name_fmt);
 void show_map_vma(struct seq_file *m, struct vm_area_struct *vma);
 
+/* What the text of a path depends on besides the path and the root. */
+struct path_state {
+	unsigned int rename_seq;
+	unsigned int mount_seq;
+	bool unlinked;
+};
+
+bool get_path_state(const struct path *path, struct path_state *state);
+
 /* A walk of page tables that can be broken off and gone on with later. */
 struct walk_stop {
 	/* Break off where a writer waits for the lock that is held? */

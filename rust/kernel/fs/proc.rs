@@ -16,11 +16,13 @@ use crate::{
     prelude::*,
     seq_file::{Operations, SeqFile},
     sync::aref::ARef,
+    task::cond_resched,
     types::Opaque,
 };
 use core::ptr::NonNull;
 
 pub mod events;
+pub mod name;
 pub mod page_walk;
 pub mod query;
 
@@ -85,7 +87,7 @@ impl FileOperations {
     pub const unsafe fn new<T: PidFile>() -> Self {
         Self(bindings::file_operations {
             open: Some(open::<T>),
-            read: Some(bindings::seq_read),
+            read: Some(read),
             llseek: Some(bindings::seq_lseek),
             release: Some(release::<T>),
             unlocked_ioctl: Some(ioctl::<T>),
@@ -117,6 +119,36 @@ unsafe extern "C" fn open<T: PidFile>(
     })
 }
 
+/// Reads one chunk of records after the other, for as long as a whole buffer of them has room at the
+/// destination. So a large read needs no large buffer, and who reads pages gets a chunk for each.
+///
+/// # Safety
+///
+/// `file` must be one that `open` has opened, and must stay open until this returns. `to` is a user
+/// address.
+unsafe extern "C" fn read(
+    file: *mut bindings::file,
+    to: *mut c_char,
+    size: usize,
+    pos: *mut bindings::loff_t,
+) -> isize {
+    let mut done = 0;
+
+    loop {
+        // SAFETY: The file is open. `to` and what follows it is checked when it is written to.
+        let read = unsafe { bindings::seq_read(file, to.wrapping_add(done), size - done, pos) };
+        if read <= 0 {
+            // An error is left to the next read, as it is where there is no room for more.
+            return if done != 0 { done as isize } else { read };
+        }
+        done += read as usize;
+        if size - done < crate::page::PAGE_SIZE || current!().signal_pending() {
+            return done as isize;
+        }
+        cond_resched();
+    }
+}
+
 /// # Safety
 ///
 /// `inode` and `file` must be those of a file that `open::<T>` has opened and that is being
@@ -142,16 +174,6 @@ unsafe extern "C" fn ioctl<T: PidFile>(
     let opened = unsafe { SeqFile::iter_of::<T>(file) };
 
     from_result(|| opened.ioctl(cmd, arg))
-}
-
-/// Prints the line of `/proc/PID/maps` for a VMA.
-///
-/// Mirrors `show_map_vma`.
-#[inline]
-pub fn show_map_vma(m: &SeqFile, vma: &VmaRef) {
-    // SAFETY: `vma` is valid and cannot change, by the invariants of its type. `m` is only used by
-    // this thread.
-    unsafe { bindings::show_map_vma(m.as_ptr(), vma.as_ptr()) }
 }
 
 /// Prints the line of `/proc/PID/maps` for the gate VMA.

@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the lines of `/proc/PID/maps` and the answers to `PROCMAP_QUERY` say of a VMA.
+
+use crate::{
+    bindings,
+    error::from_err_ptr,
+    mm::virt::VmaRef,
+    prelude::*,
+    seq_file::{Line, Place}, //
+};
+use core::{marker::PhantomData, ops::Range, ptr::NonNull};
+
+/// The file that a VMA maps.
+///
+/// # Invariants
+///
+/// The pointer is that of the file of a VMA that is locked for `'a`.
+#[derive(Clone, Copy)]
+pub struct VmaFile<'a>(NonNull<bindings::file>, PhantomData<&'a VmaRef>);
+
+impl<'a> VmaFile<'a> {
+    /// Returns the file of `vma`, if it has one.
+    #[inline]
+    pub fn of(vma: &'a VmaRef) -> Option<Self> {
+        // SAFETY: By the type invariants the VMA is valid and cannot change.
+        let file = unsafe { (*vma.as_ptr()).vm_file };
+
+        // INVARIANT: The VMA is locked for `'a`.
+        NonNull::new(file).map(|file| Self(file, PhantomData))
+    }
+
+    /// Returns the device and the number of the inode that is shown to users.
+    ///
+    /// Mirrors `file_user_inode`.
+    #[inline]
+    pub fn device_and_inode(self) -> (bindings::dev_t, u64) {
+        // SAFETY: By the type invariants the file is valid, and it keeps its inode alive.
+        unsafe {
+            let inode = bindings::file_user_inode(self.0.as_ptr());
+            ((*(*inode).i_sb).s_dev, (*inode).i_ino as u64)
+        }
+    }
+
+    /// Writes `MAJOR:MINOR INODE ` to a line.
+    #[inline]
+    pub fn print_inode(self, line: &mut Line<'_>) {
+        let (device, inode) = self.device_and_inode();
+
+        line.put_hexadecimal(u64::from(device >> bindings::MINORBITS), 2);
+        line.put(b":");
+        line.put_hexadecimal(u64::from(device & ((1 << bindings::MINORBITS) - 1)), 2);
+        line.put(b" ");
+        line.put_decimal(inode);
+        line.put(b" ");
+    }
+
+    /// Returns the path that is shown to users.
+    ///
+    /// Mirrors `file_user_path`.
+    #[inline]
+    pub fn path(self) -> VmaPath<'a> {
+        // SAFETY: By the type invariants the file is valid. INVARIANT: The VMA, which is locked for
+        // `'a`, keeps it open.
+        VmaPath(unsafe { bindings::file_user_path(self.0.as_ptr()) }, PhantomData)
+    }
+
+    /// Takes a reference, which outlives the lock of the VMA.
+    #[inline]
+    pub fn get(self) -> FileRef {
+        // SAFETY: By the type invariants the file is valid. INVARIANT: This count is ours.
+        unsafe { bindings::get_file(self.0.as_ptr()) };
+        FileRef(self.0)
+    }
+}
+
+/// A file that is kept open.
+///
+/// # Invariants
+///
+/// Owns a reference count on the file.
+pub struct FileRef(NonNull<bindings::file>);
+
+impl FileRef {
+    #[inline]
+    pub(super) fn as_ptr(&self) -> *mut bindings::file {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for FileRef {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants the reference count is ours.
+        unsafe { bindings::fput(self.0.as_ptr()) };
+    }
+}
+
+/// What the last column of `/proc/PID/maps` says of a VMA.
+pub enum VmaName<'a> {
+    /// The path of the file.
+    Path(VmaPath<'a>),
+    /// A text that stands between these two others.
+    Text(&'static [u8], &'a CStr, &'static [u8]),
+}
+
+/// The path of a file that a VMA maps.
+///
+/// # Invariants
+///
+/// The pointer is that of the path of a file that is open for `'a`.
+pub struct VmaPath<'a>(*const bindings::path, PhantomData<&'a VmaRef>);
+
+impl<'a> VmaName<'a> {
+    /// Returns the name of `vma`, if it has one.
+    ///
+    /// Mirrors `get_vma_name`.
+    #[inline]
+    pub fn of(vma: &'a VmaRef) -> Option<Self> {
+        // SAFETY: By the type invariants the VMA is valid and cannot change.
+        if unsafe { bindings::vma_is_unnamed(vma.as_ptr()) } {
+            return None;
+        }
+
+        let mut path = core::ptr::null();
+        let mut name: *const c_char = core::ptr::null();
+        let mut format: *const c_char = core::ptr::null();
+
+        // SAFETY: By the type invariants the VMA is valid and cannot change.
+        unsafe { bindings::get_vma_name(vma.as_ptr(), &mut path, &mut name, &mut format) };
+
+        if !path.is_null() {
+            // INVARIANT: The VMA, which is locked for `'a`, keeps its file open.
+            return Some(Self::Path(VmaPath(path, PhantomData)));
+        }
+        if name.is_null() {
+            return None;
+        }
+        // SAFETY: The name is a string, and part of the VMA or of what it keeps alive.
+        let name = unsafe { CStr::from_char_ptr(name) };
+        if format.is_null() {
+            return Some(Self::Text(b"", name, b""));
+        }
+        // SAFETY: The format is a string constant with one `%s`.
+        let format: &'static [u8] = unsafe { CStr::from_char_ptr(format) }.to_bytes();
+        let mut parts = format.splitn(2, |&c| c == b'%');
+        let before = parts.next().unwrap_or_default();
+        let after = parts.next().and_then(|rest| rest.strip_prefix(b"s"));
+        Some(Self::Text(before, name, after.unwrap_or_default()))
+    }
+
+    /// Returns the name that memory has been given, which `vma` has instead of the path of its
+    /// file.
+    #[inline]
+    pub fn of_memory(vma: &'a VmaRef) -> Option<Self> {
+        #[cfg(CONFIG_ANON_VMA_NAME)]
+        // SAFETY: By the type invariants the VMA is valid and cannot change.
+        if !unsafe { (*vma.as_ptr()).anon_name }.is_null() {
+            return Self::of(vma);
+        }
+        let _ = vma;
+        None
+    }
+
+    /// Copies the name to a buffer of `size` bytes.
+    ///
+    /// Context: Process context, may sleep. Errors: `ENOMEM`, or `ENAMETOOLONG` if the name and the
+    /// zero byte after it take more than that.
+    #[inline]
+    pub fn copy(&self, size: usize) -> Result<NameBuffer> {
+        let mut buffer = KVec::<u8>::with_capacity(size, GFP_KERNEL)?;
+        let memory: *mut u8 = buffer.spare_capacity_mut().as_mut_ptr().cast();
+
+        let used = match self {
+            Self::Path(path) => {
+                // SAFETY: By the type invariants the path is valid, and the buffer is of this size.
+                let start = from_err_ptr(unsafe {
+                    bindings::d_path(path.0, memory.cast(), size as c_int)
+                })?;
+                start as usize - memory as usize..size
+            }
+            Self::Text(before, name, after) => {
+                let mut end = 0;
+                for part in [*before, name.to_bytes(), *after, b"\0"] {
+                    if part.len() > size - end {
+                        return Err(ENAMETOOLONG);
+                    }
+                    // SAFETY: There is room for it, as was just checked.
+                    unsafe {
+                        core::ptr::copy_nonoverlapping(part.as_ptr(), memory.add(end), part.len())
+                    };
+                    end += part.len();
+                }
+                0..end
+            }
+        };
+
+        // INVARIANT: `d_path` puts the path at the end of the buffer, everything else begins at its
+        // start.
+        Ok(NameBuffer { buffer, used })
+    }
+}
+
+/// A copy of the name of a VMA.
+///
+/// # Invariants
+///
+/// The bytes `used` are within the capacity of the buffer, and initialised.
+pub struct NameBuffer {
+    buffer: KVec<u8>,
+    used: Range<usize>,
+}
+
+impl NameBuffer {
+    /// Returns the name and the zero byte after it.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: By the type invariants.
+        unsafe {
+            core::slice::from_raw_parts(self.buffer.as_ptr().add(self.used.start), self.used.len())
+        }
+    }
+}
+
+
+impl VmaName<'_> {
+    /// Writes the name at the end of a line.
+    #[inline]
+    pub fn print(&self, line: &mut Line<'_>) {
+        match self {
+            Self::Path(path) => path.print(line),
+            Self::Text(before, name, after) => {
+                for part in [before, name.to_bytes(), after] {
+                    line.put(part);
+                }
+            }
+        }
+    }
+}
+
+impl VmaPath<'_> {
+    /// Writes the path at the end of a line.
+    ///
+    /// Mirrors `seq_path`.
+    #[inline]
+    pub fn print(&self, line: &mut Line<'_>) {
+        let fill = |room: *mut u8, size: usize| {
+            let size = size.min(c_int::MAX as usize);
+            // SAFETY: By the type invariants the path is valid. There is that much room.
+            let text = from_err_ptr(unsafe {
+                bindings::d_path(self.0, room.cast(), size as c_int)
+            });
+            // It is at the end of the room, with a zero byte behind it.
+            let text = text.ok()?.cast::<u8>();
+            let len = size - 1 - (text as usize - room as usize);
+            // SAFETY: So these are the bytes of the text.
+            if !has_newline(unsafe { core::slice::from_raw_parts(text, len) }) {
+                return Some((text, len));
+            }
+            // SAFETY: The text may be moved to the start of the room that it is in.
+            let end = NonNull::new(unsafe {
+                bindings::seq_mangle_path(room.cast(), text.cast(), c"\n".as_char_ptr())
+            })?;
+            Some((room, end.as_ptr() as usize - room as usize))
+        };
+        // SAFETY: Both texts are in the room, and written.
+        unsafe { line.put_by(fill) };
+    }
+
+    /// Returns what the text of the path depends on, unless this cannot be told or is changing.
+    #[inline]
+    fn state(&self) -> Option<PathState> {
+        let mut state = bindings::path_state::default();
+
+        // SAFETY: By the type invariants the path is valid.
+        unsafe { bindings::get_path_state(self.0, &mut state) }.then_some(PathState {
+            rename_seq: state.rename_seq,
+            mount_seq: state.mount_seq,
+            unlinked: state.unlinked,
+        })
+    }
+}
+
+/// Returns whether a name has a character that would end the line.
+#[inline]
+fn has_newline(text: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+
+    let words = text.chunks_exact(core::mem::size_of::<u64>());
+    let rest = words.remainder();
+    // Zero for a newline. Only such a byte borrows from its highest bit, or one above it.
+    words.into_iter().any(|word| {
+        let word = u64::from_le_bytes(word.try_into().unwrap_or_default()) ^ u64::from(b'\n') * ONES;
+        word.wrapping_sub(ONES) & !word & 0x80 * ONES != 0
+    }) || rest.contains(&b'\n')
+}
+
+/// What the text of a path depends on besides the path and the root.
+#[derive(PartialEq, Eq)]
+struct PathState {
+    rename_seq: c_uint,
+    mount_seq: c_uint,
+    unlinked: bool,
+}
+
+/// The end of a line about a file, for the next lines about the same file.
+///
+/// The file is kept open, so that no other can take its place in memory.
+pub struct FileColumns {
+    file: FileRef,
+    state: PathState,
+    place: Place,
+    /// In the line from which they are.
+    column: usize,
+    /// From the start of these columns to the path.
+    path: usize,
+}
+
+impl FileColumns {
+    /// Ends a line by what it says of a file: `MAJOR:MINOR INODE`, and the path at the column
+    /// `column` or behind that.
+    ///
+    /// `last` is the end of a line before this one. If that was about the same file, and its path
+    /// has not changed, it is copied. It is replaced where this line is of use for those to come.
+    #[inline]
+    pub fn print(last: &mut Option<Self>, file: VmaFile<'_>, line: &mut Line<'_>, column: usize) {
+        let path = file.path();
+        let state = path.state();
+
+        if let (Some(last), Some(state)) = (last.as_ref(), &state) {
+            if last.file.0 == file.0
+                && last.state == *state
+                && last.column == line.column()
+                && line.put_again(last.place, 0)
+            {
+                return;
+            }
+        }
+        Self::print_anew(last, file, state, line, column);
+    }
+
+    fn print_anew(
+        last: &mut Option<Self>,
+        file: VmaFile<'_>,
+        state: Option<PathState>,
+        line: &mut Line<'_>,
+        column: usize,
+    ) {
+        let start = line.column();
+        file.print_inode(line);
+        line.pad_to(column);
+
+        let text = line.column();
+        match (last.as_ref(), &state) {
+            (Some(last), Some(state))
+                if last.file.0 == file.0
+                    && last.state == *state
+                    && line.put_again(last.place, last.path) => {}
+            _ => file.path().print(line),
+        }
+
+        *last = state.map(|state| Self {
+            file: match last.take() {
+                Some(last) if last.file.0 == file.0 => last.file,
+                _ => file.get(),
+            },
+            state,
+            place: line.place(start),
+            column: start,
+            path: text - start,
+        });
+    }
+}
+
+/// Returns the offset of a VMA in what it maps, in bytes.
+#[inline]
+pub fn offset(vma: &VmaRef) -> u64 {
+    // SAFETY: By the type invariants the VMA is valid and cannot change.
+    unsafe { ((*vma.as_ptr()).vm_pgoff as u64) << crate::page::PAGE_SHIFT }
+}

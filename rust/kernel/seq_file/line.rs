@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Lines that are written into the buffer of a sequential file in one pass.
+//!
+//! C header: [`include/linux/seq_file.h`](srctree/include/linux/seq_file.h)
+
+use super::SeqFile;
+use crate::bindings;
+use core::{marker::PhantomData, ops::Range};
+
+/// A line that is being written into the buffer of a [`SeqFile`].
+///
+/// ```text
+///   buf                start      at                    limit
+///    |                   |        |                       |
+///    v                   v        v                       v
+///    [ lines before this | ddddd  |        room           ]
+/// ```
+///
+/// Nothing of it counts before [`Line::finish`]. If it needs more room than there is, the buffer is
+/// full, whatever is written afterwards, so that `seq_file` drops the line and asks for it again.
+///
+/// # Invariants
+///
+/// The pointers are in the buffer of a `struct seq_file` that is exclusively used by `'m`, and
+/// stand in the order of the diagram. All bytes from `buf` to `at` have been written.
+pub struct Line<'m> {
+    buf: *mut u8,
+    start: *mut u8,
+    at: *mut u8,
+    limit: *mut u8,
+    m: *mut bindings::seq_file,
+    _m: PhantomData<&'m SeqFile>,
+}
+
+/// Where a text stands in the buffer of a [`SeqFile`].
+///
+/// It stands there until `stop`, or until its record is dropped or was read.
+#[derive(Clone, Copy)]
+pub struct Place {
+    start: usize,
+    end: usize,
+}
+
+impl SeqFile {
+    /// Begins a line.
+    ///
+    /// Mirrors `seq_get_buf`.
+    #[inline]
+    pub fn line(&self) -> Line<'_> {
+        let m = self.as_ptr();
+
+        // SAFETY: `m` is valid and only used by this thread. `count` bytes of the buffer have been
+        // written, of `size` that it has.
+        let (buf, start, limit) = unsafe {
+            let buf: *mut u8 = (*m).buf.cast();
+            (buf, buf.add((*m).count), buf.add((*m).size))
+        };
+
+        // INVARIANT: These are the pointers of the diagram.
+        Line {
+            buf,
+            start,
+            at: start,
+            limit,
+            m,
+            _m: PhantomData,
+        }
+    }
+}
+
+/// Returns the eight hexadecimal digits of `value`, the first of them in the highest byte.
+#[inline]
+fn hexadecimal(value: u32) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+
+    // one digit to a byte
+    let mut digits = u64::from(value);
+    digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
+    digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
+    digits = (digits | digits << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+
+    // 1 where the digit is a letter
+    let letters = (digits + 6 * ONES) >> 4 & ONES;
+    digits + u64::from(b'0') * ONES + u64::from(b'a' - b'9' - 1) * letters
+}
+
+/// Returns how many hexadecimal digits `value` is written with, if these are to be `width` at least.
+#[inline]
+fn digits(value: u64, width: usize) -> usize {
+    let needed = (67 - (value | 1).leading_zeros() as usize) / 4;
+    needed.max(width.clamp(1, 8))
+}
+
+/// Returns the eight decimal digits of `value`, a number from 0 to 9 each, the first of them in the
+/// lowest byte.
+#[inline]
+fn decimal(value: u32) -> u64 {
+    // Fours, pairs and single digits are divided where they stand: 5243 / 2^19 is 1/100 for what
+    // is below 10,000, and 103 / 2^10 is 1/10 for what is below 100.
+    let fours = u64::from(value / 10_000) | u64::from(value % 10_000) << 32;
+    let hundreds = ((fours * 5243) >> 19) & 0x0000_007f_0000_007f;
+    let pairs = hundreds | (fours - 100 * hundreds) << 16;
+    let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
+    tens | (pairs - 10 * tens) << 8
+}
+
+/// Copies `len` bytes, by words.
+///
+/// The lines of a file are too short for `memcpy`, which begins with finding out how to go about it.
+///
+/// # Safety
+///
+/// `from` must be valid for reads and `to` for writes of `len` bytes, and they must not overlap.
+#[inline(always)]
+unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
+    const WORD: usize = core::mem::size_of::<u64>();
+
+    // SAFETY: No byte beyond the first `len` is touched: each word ends at or before that, and
+    // where there is not even one, each byte does.
+    unsafe {
+        if len >= WORD {
+            let mut done = 0;
+            while done < len - WORD {
+                core::ptr::copy_nonoverlapping(from.add(done), to.add(done), WORD);
+                done += WORD;
+            }
+            core::ptr::copy_nonoverlapping(from.add(len - WORD), to.add(len - WORD), WORD);
+        } else {
+            for n in 0..len {
+                to.add(n).write(from.add(n).read());
+            }
+        }
+    }
+}
+
+impl Line<'_> {
+    /// The most digits that a number has, in hexadecimal or decimal.
+    const DIGITS: usize = 24;
+
+    #[inline]
+    fn room(&self) -> usize {
+        self.limit as usize - self.at as usize
+    }
+
+    /// Leaves no room for anything.
+    #[cold]
+    fn overflow(&mut self) {
+        self.limit = self.at;
+    }
+
+    /// Writes a number for which there may be room, but not for as much as is written of it before
+    /// it is known how long it is.
+    #[cold]
+    fn put_at_the_end(&mut self, put: impl FnOnce(&mut Line<'_>)) {
+        let mut text = [0u8; 2 * Self::DIGITS];
+        let buf = text.as_mut_ptr();
+
+        // INVARIANT: All of the array has been written. `m` is not used by what writes numbers.
+        let mut line = Line {
+            buf,
+            start: buf,
+            at: buf,
+            // SAFETY: That is the end of the array.
+            limit: unsafe { buf.add(2 * Self::DIGITS) },
+            m: self.m,
+            _m: PhantomData,
+        };
+        put(&mut line);
+        let len = line.column();
+        self.put(&text[..len]);
+    }
+
+    /// Returns how many bytes the line has so far.
+    #[inline]
+    pub fn column(&self) -> usize {
+        self.at as usize - self.start as usize
+    }
+
+    /// Writes a text.
+    #[inline(always)]
+    pub fn put(&mut self, text: &[u8]) {
+        if text.len() > self.room() {
+            return self.overflow();
+        }
+        // SAFETY: There is room for it. The buffer is no part of `text`, which cannot change.
+        unsafe {
+            copy(text.as_ptr(), self.at, text.len());
+            self.at = self.at.add(text.len());
+        }
+    }
+
+    /// Writes a number in hexadecimal, with at least `width` digits. `width` must be 1 to 8.
+    ///
+    /// Mirrors `seq_put_hex_ll`.
+    #[inline]
+    pub fn put_hexadecimal(&mut self, value: u64, width: usize) {
+        if self.room() < Self::DIGITS {
+            return self.put_at_the_end(|line| line.put_hexadecimal(value, width));
+        }
+        let digits = digits(value, width);
+        let low = hexadecimal(value as u32);
+        if digits > 8 {
+            // SAFETY: There is room for more digits than a number has.
+            unsafe { self.push_hexadecimal(hexadecimal((value >> 32) as u32), low, digits) }
+        } else {
+            let text = (low << (8 * (8 - digits))).to_be_bytes();
+            // SAFETY: There is room for eight, and the bytes that count are written.
+            unsafe {
+                self.at.cast::<[u8; 8]>().write(text);
+                self.at = self.at.add(digits);
+            }
+        }
+    }
+
+    /// Writes a range of addresses in hexadecimal, with at least eight digits each.
+    #[inline]
+    pub fn put_range(&mut self, range: Range<usize>) {
+        let (start, end) = (range.start as u64, range.end as u64);
+        let high = start >> 32;
+
+        // Most ranges have the first digits of both addresses in common.
+        if high == 0 || high != end >> 32 || self.room() < 2 * Self::DIGITS {
+            self.put_hexadecimal(start, 8);
+            self.put(b"-");
+            self.put_hexadecimal(end, 8);
+            return;
+        }
+        let digits = digits(start, 8);
+        let high = hexadecimal(high as u32);
+        // SAFETY: There is room for more digits than both have, and what stands between them.
+        unsafe {
+            self.push_hexadecimal(high, hexadecimal(start as u32), digits);
+            self.at.write(b'-');
+            self.at = self.at.add(1);
+            self.push_hexadecimal(high, hexadecimal(end as u32), digits);
+        }
+    }
+
+    /// Writes the last digits of a number that has `digits` of them, 9 to 16.
+    ///
+    /// # Safety
+    ///
+    /// There must be room for 16 bytes.
+    #[inline(always)]
+    unsafe fn push_hexadecimal(&mut self, high: u64, low: u64, digits: usize) {
+        let high = (high << (8 * (16 - digits))).to_be_bytes();
+
+        // SAFETY: There is room for it. The first word begins where the number does, and the second
+        // follows it or overlaps it.
+        unsafe {
+            self.at.cast::<[u8; 8]>().write(high);
+            self.at.add(digits - 8).cast::<[u8; 8]>().write(low.to_be_bytes());
+            self.at = self.at.add(digits);
+        }
+    }
+
+    /// Writes a number in decimal.
+    ///
+    /// Mirrors `seq_put_decimal_ull`.
+    #[inline]
+    pub fn put_decimal(&mut self, value: u64) {
+        const ZEROES: u64 = 0x3030_3030_3030_3030;
+        const EIGHT: u64 = 100_000_000;
+
+        if self.room() < Self::DIGITS {
+            return self.put_at_the_end(|line| line.put_decimal(value));
+        }
+        if value < EIGHT {
+            let digits = decimal(value as u32);
+            // at least one is left of the zeroes in front
+            let skip = ((digits | 1 << 56).trailing_zeros() / 8) as usize;
+            let text = (digits | ZEROES) >> (8 * skip);
+            // SAFETY: There is room for eight, and the bytes that count are written.
+            unsafe {
+                self.at.cast::<[u8; 8]>().write(text.to_le_bytes());
+                self.at = self.at.add(8 - skip);
+            }
+        } else {
+            self.put_decimal(value / EIGHT);
+            let text = decimal((value % EIGHT) as u32) | ZEROES;
+            self.put(&text.to_le_bytes());
+        }
+    }
+
+    /// Writes spaces until the line has `column` bytes.
+    ///
+    /// Mirrors `seq_pad`.
+    #[inline]
+    pub fn pad_to(&mut self, column: usize) {
+        let missing = column.saturating_sub(self.column());
+        if missing > self.room() {
+            return self.overflow();
+        }
+        // SAFETY: There is room for it.
+        unsafe {
+            let end = self.at.add(missing);
+            while end as usize - self.at as usize >= 8 {
+                self.at.cast::<[u8; 8]>().write([b' '; 8]);
+                self.at = self.at.add(8);
+            }
+            while self.at < end {
+                self.at.write(b' ');
+                self.at = self.at.add(1);
+            }
+        }
+    }
+
+    /// Returns where what was written from `column` on stands.
+    #[inline]
+    pub fn place(&self, column: usize) -> Place {
+        let start = self.start as usize - self.buf as usize;
+        Place {
+            start: start + column,
+            end: start + self.column(),
+        }
+    }
+
+    /// Returns whether what stood at `place` in a line before this is still there.
+    #[inline]
+    pub fn is_before(&self, place: Place) -> bool {
+        place.end <= self.start as usize - self.buf as usize
+    }
+
+    /// Writes what stands at `place`, or the part of it that begins `from` bytes after its start.
+    /// Returns `false`, with nothing written, if it is not in a line before this.
+    #[inline(always)]
+    pub fn put_again(&mut self, place: Place, from: usize) -> bool {
+        let Range { start, end } = place.start + from..place.end;
+        if start > end || !self.is_before(place) {
+            return false;
+        }
+        if end - start > self.room() {
+            self.overflow();
+            return true;
+        }
+        // SAFETY: There is room for it. By the type invariants all of the buffer up to `self.start`
+        // has been written, and nothing behind that is read.
+        unsafe {
+            copy(self.buf.add(start), self.at, end - start);
+            self.at = self.at.add(end - start);
+        }
+        true
+    }
+
+    /// Has `fill` write a text to the room that is left. It returns what part of that it has
+    /// written, or [`None`] if it needs more.
+    ///
+    /// # Safety
+    ///
+    /// `fill` must have written what it returns, which must be within the room that it is given.
+    #[inline]
+    pub unsafe fn put_by(&mut self, fill: impl FnOnce(*mut u8, usize) -> Option<(*mut u8, usize)>) {
+        let room = self.room();
+        if room == 0 {
+            return;
+        }
+        let Some((from, len)) = fill(self.at, room) else {
+            return self.overflow();
+        };
+        // SAFETY: The text is in the room from `at`, and is moved to its start.
+        unsafe {
+            if from as usize - self.at as usize >= len {
+                copy(from, self.at, len);
+            } else {
+                core::ptr::copy(from, self.at, len);
+            }
+            self.at = self.at.add(len);
+        }
+    }
+
+    /// Ends the line.
+    ///
+    /// Mirrors `seq_commit`.
+    #[inline]
+    pub fn finish(mut self) {
+        self.put(b"\n");
+        // SAFETY: The `struct seq_file` is valid and exclusively ours. Up to `at` the buffer has
+        // been written. A count as large as the buffer says that something did not fit.
+        unsafe {
+            (*self.m).count = if self.at == self.limit {
+                (*self.m).size
+            } else {
+                self.at as usize - self.buf as usize
+            };
+        }
+    }
+}
