@@ -103,7 +103,7 @@ fn print(m: &SeqFile, vma: &VmaRef, last_file: &mut Option<FileColumns>) {
     let mut line = m.line();
 
     line.put_range(vma.start()..vma.end());
-    line.put(&permissions(vma.flags()));
+    line.put(permissions(vma.flags()));
 
     match VmaFile::of(vma) {
         Some(file) => {
@@ -134,19 +134,37 @@ fn print(m: &SeqFile, vma: &VmaRef, last_file: &mut Option<FileColumns>) {
     line.finish();
 }
 
+/// The column that tells what may be done with the memory, by the flags `VM_READ`, `VM_WRITE` and
+/// `VM_EXEC`, which are the lowest, and above them `VM_MAYSHARE`.
+const PERMISSIONS: [[u8; 6]; 16] = {
+    let mut all = [*b" ---p "; 16];
+    let mut n = 0;
+    while n < 16 {
+        if n as vm_flags_t & flags::READ != 0 {
+            all[n][1] = b'r';
+        }
+        if n as vm_flags_t & flags::WRITE != 0 {
+            all[n][2] = b'w';
+        }
+        if n as vm_flags_t & flags::EXEC != 0 {
+            all[n][3] = b'x';
+        }
+        if n & 8 != 0 {
+            all[n][4] = b's';
+        }
+        n += 1;
+    }
+    all
+};
+
 /// Returns the column that tells what may be done with the memory.
 #[inline]
-fn permissions(flags: vm_flags_t) -> [u8; 6] {
-    let either = |flag, yes, no| if flags & flag != 0 { yes } else { no };
+fn permissions(flags: vm_flags_t) -> &'static [u8; 6] {
+    const LOW: vm_flags_t = flags::READ | flags::WRITE | flags::EXEC;
+    const { assert!(LOW == 7) };
 
-    [
-        b' ',
-        either(flags::READ, b'r', b'-'),
-        either(flags::WRITE, b'w', b'-'),
-        either(flags::EXEC, b'x', b'-'),
-        either(flags::MAYSHARE, b's', b'p'),
-        b' ',
-    ]
+    let shared = (flags & flags::MAYSHARE) / (flags::MAYSHARE / 8);
+    &PERMISSIONS[((flags & LOW | shared) & 15) as usize]
 }
 
 impl PidFile for Maps {

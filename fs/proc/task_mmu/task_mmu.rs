@@ -18,8 +18,9 @@
 //!                  address_space.rs -> kernel::mm::vma_iter
 //! ```
 //!
-//! What is printed, and how page tables are looked at, is C: `show_map_vma()`, `smaps_gather()` and
-//! others of `fs/proc/task_mmu.c`. The `ioctl` of `maps` is in `query.rs`.
+//! The lines of `maps` are written here, with names from C. How page tables are looked at, and what
+//! the other files print, is C: `smaps_gather()`, `show_smap_vma()` and others of
+//! `fs/proc/task_mmu.c`. The `ioctl` of `maps` is in `query.rs`.
 //!
 //! `fs/proc/task_mmu.c` decides by the parameter `task_mmu.rust` which of the two implementations a
 //! file gets when it is opened.

@@ -16,7 +16,6 @@ use crate::{
     prelude::*,
     seq_file::{Operations, SeqFile},
     sync::aref::ARef,
-    task::cond_resched,
     types::Opaque,
 };
 use core::ptr::NonNull;
@@ -87,8 +86,8 @@ impl FileOperations {
     pub const unsafe fn new<T: PidFile>() -> Self {
         Self(bindings::file_operations {
             open: Some(open::<T>),
-            read: Some(read),
-            llseek: Some(bindings::seq_lseek),
+            read: Some(read::<T>),
+            llseek: Some(llseek::<T>),
             release: Some(release::<T>),
             unlocked_ioctl: Some(ioctl::<T>),
             compat_ioctl: bindings::compat_ptr_ioctl,
@@ -119,34 +118,30 @@ unsafe extern "C" fn open<T: PidFile>(
     })
 }
 
-/// Reads one chunk of records after the other, for as long as a whole buffer of them has room at the
-/// destination. So a large read needs no large buffer, and who reads pages gets a chunk for each.
-///
 /// # Safety
 ///
-/// `file` must be one that `open` has opened, and must stay open until this returns. `to` is a user
-/// address.
-unsafe extern "C" fn read(
+/// `file` must be one that `open::<T>` has opened, and must stay open until this returns. `pos` must
+/// be valid. `to` is a user address.
+unsafe extern "C" fn read<T: PidFile>(
     file: *mut bindings::file,
     to: *mut c_char,
     size: usize,
     pos: *mut bindings::loff_t,
 ) -> isize {
-    let mut done = 0;
+    // SAFETY: The function's requirements are the same.
+    unsafe { SeqFile::read_iter::<T>(file, to, size, pos) }
+}
 
-    loop {
-        // SAFETY: The file is open. `to` and what follows it is checked when it is written to.
-        let read = unsafe { bindings::seq_read(file, to.wrapping_add(done), size - done, pos) };
-        if read <= 0 {
-            // An error is left to the next read, as it is where there is no room for more.
-            return if done != 0 { done as isize } else { read };
-        }
-        done += read as usize;
-        if size - done < crate::page::PAGE_SIZE || current!().signal_pending() {
-            return done as isize;
-        }
-        cond_resched();
-    }
+/// # Safety
+///
+/// `file` must be one that `open::<T>` has opened, and must stay open until this returns.
+unsafe extern "C" fn llseek<T: PidFile>(
+    file: *mut bindings::file,
+    offset: bindings::loff_t,
+    whence: c_int,
+) -> bindings::loff_t {
+    // SAFETY: The function's requirements are the same.
+    unsafe { SeqFile::lseek_iter::<T>(file, offset, whence) }
 }
 
 /// # Safety

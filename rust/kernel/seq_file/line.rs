@@ -250,7 +250,10 @@ impl Line<'_> {
         // follows it or overlaps it.
         unsafe {
             self.at.cast::<[u8; 8]>().write(high);
-            self.at.add(digits - 8).cast::<[u8; 8]>().write(low.to_be_bytes());
+            self.at
+                .add(digits - 8)
+                .cast::<[u8; 8]>()
+                .write(low.to_be_bytes());
             self.at = self.at.add(digits);
         }
     }
@@ -384,5 +387,195 @@ impl Line<'_> {
                 self.at as usize - self.buf as usize
             };
         }
+    }
+}
+
+#[macros::kunit_tests(rust_kernel_seq_file_line)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+    use pin_init::Zeroable;
+
+    const GUARD: u8 = 0xa5;
+    const NUMBERS: [u64; 12] = [
+        0,
+        1,
+        9,
+        10,
+        0xf0,
+        99_999_999,
+        100_000_000,
+        0xffff_f000,
+        0x1_0000_0000,
+        0x7fff_1234_5000,
+        0xffff_ffff_ff60_0000,
+        u64::MAX,
+    ];
+
+    /// A `struct seq_file` with a buffer of `size` bytes, and bytes behind it that nobody may touch.
+    struct TestFile {
+        m: bindings::seq_file,
+        buf: KVec<u8>,
+    }
+
+    impl TestFile {
+        fn new(size: usize) -> Result<Self> {
+            let mut buf = KVec::from_elem(GUARD, size + 64, GFP_KERNEL)?;
+            let mut m = bindings::seq_file::zeroed();
+            m.buf = buf.as_mut_ptr().cast();
+            m.size = size;
+            Ok(Self { m, buf })
+        }
+
+        fn file(&mut self) -> &SeqFile {
+            // SAFETY: It is valid for as long as `self` is borrowed, and nobody else uses it.
+            unsafe { SeqFile::from_raw(&mut self.m) }
+        }
+
+        fn text(&self) -> &[u8] {
+            &self.buf[..self.m.count]
+        }
+
+        fn is_overflown(&self) -> bool {
+            self.m.count == self.m.size
+        }
+
+        fn is_intact(&self) -> bool {
+            self.buf[self.m.size..].iter().all(|&byte| byte == GUARD)
+        }
+    }
+
+    /// What C and [`Line`] write for a number.
+    fn written(
+        by_c: impl FnOnce(*mut bindings::seq_file),
+        by_line: impl FnOnce(&mut Line<'_>),
+    ) -> Result<(TestFile, TestFile)> {
+        let mut c = TestFile::new(128)?;
+        let mut rust = TestFile::new(128)?;
+
+        by_c(c.file().as_ptr());
+        let mut line = rust.file().line();
+        by_line(&mut line);
+        line.finish();
+        rust.m.count -= 1;
+        Ok((c, rust))
+    }
+
+    #[test]
+    fn hexadecimal_as_in_c() -> Result {
+        for number in Iterator::chain((0..64).map(|bit| 1 << bit), NUMBERS) {
+            for number in [number, number - 1 + u64::from(number == 0)] {
+                for width in 1..=8 {
+                    let (c, rust) = written(
+                        // SAFETY: The file is valid.
+                        |m| unsafe {
+                            bindings::seq_put_hex_ll(m, core::ptr::null(), number, width)
+                        },
+                        |line| line.put_hexadecimal(number, width as usize),
+                    )?;
+                    assert_eq!(c.text(), rust.text());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn decimal_as_in_c() -> Result {
+        let powers = (0..20).map(|n| 10u64.pow(n));
+        for number in Iterator::chain(powers, NUMBERS) {
+            for number in [number, number.wrapping_sub(1), number / 7 * 3] {
+                let (c, rust) = written(
+                    // SAFETY: The file is valid.
+                    |m| unsafe { bindings::seq_put_decimal_ull(m, core::ptr::null(), number) },
+                    |line| line.put_decimal(number),
+                )?;
+                assert_eq!(c.text(), rust.text());
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn ranges_as_in_c() -> Result {
+        for start in NUMBERS {
+            for end in NUMBERS {
+                let (c, rust) = written(
+                    // SAFETY: The file is valid.
+                    |m| unsafe {
+                        bindings::seq_put_hex_ll(m, core::ptr::null(), start, 8);
+                        bindings::seq_put_hex_ll(m, c"-".as_ptr().cast(), end, 8);
+                    },
+                    |line| line.put_range(start as usize..end as usize),
+                )?;
+                assert_eq!(c.text(), rust.text());
+            }
+        }
+        Ok(())
+    }
+
+    fn put_all(line: &mut Line<'_>) {
+        line.put_range(0x7fff_1234_5000..0x7fff_1234_7000);
+        line.put(b" rw-p ");
+        line.put_hexadecimal(0x12, 8);
+        line.put(b" ");
+        line.put_decimal(1_234_567_890);
+        line.pad_to(60);
+        line.put(b"name");
+    }
+
+    const ALL: &[u8] = b"7fff12345000-7fff12347000 rw-p 00000012 1234567890          name\n";
+
+    /// A line is there if C would find room for it: if a byte is left.
+    #[test]
+    fn fits_or_overflows_at_every_size() -> Result {
+        for size in 1..2 * ALL.len() {
+            let mut file = TestFile::new(size)?;
+            let mut line = file.file().line();
+            put_all(&mut line);
+            line.finish();
+
+            assert!(file.is_intact());
+            assert_eq!(file.is_overflown(), size <= ALL.len());
+            if !file.is_overflown() {
+                assert_eq!(file.text(), ALL);
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing counts of a line that is not finished.
+    #[test]
+    fn dropped_line_is_none() -> Result {
+        let mut file = TestFile::new(256)?;
+        put_all(&mut file.file().line());
+        assert_eq!(file.text(), b"");
+        Ok(())
+    }
+
+    #[test]
+    fn again_what_stands_before() -> Result {
+        let mut file = TestFile::new(256)?;
+        let mut line = file.file().line();
+        line.put(b"one ");
+        let from = line.column();
+        line.put(b"two three");
+        let place = line.place(from);
+        // it is part of this line
+        assert!(!line.put_again(place, 0));
+        line.finish();
+
+        let mut line = file.file().line();
+        assert!(line.put_again(place, 0));
+        line.put(b",");
+        assert!(line.put_again(place, 4));
+        assert!(!line.put_again(place, 10));
+        line.finish();
+        assert_eq!(file.text(), b"one two three\ntwo three,three\n");
+
+        // the lines have been read, and the buffer begins anew
+        file.m.count = 0;
+        assert!(!file.file().line().put_again(place, 0));
+        Ok(())
     }
 }

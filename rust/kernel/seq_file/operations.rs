@@ -10,9 +10,13 @@ use super::SeqFile;
 use crate::{
     bindings,
     error::{to_result, Result},
+    new_mutex,
+    page::PAGE_SIZE,
     prelude::*,
+    sync::Mutex,
+    task::cond_resched,
 };
-use core::{marker::PhantomData, ptr::addr_of_mut};
+use core::{marker::PhantomData, pin::Pin, ptr::addr_of_mut};
 
 /// The index of a record in a [`SeqFile`]: a `loff_t` whose meaning is the file's own.
 ///
@@ -89,11 +93,16 @@ pub trait Operations: Sized + Send + Sync + 'static {
 ///
 /// If `cursor` is not [`None`] then `session` is not [`None`] either, and is borrowed by it. Both
 /// are [`None`] except between `start` and `stop`.
+#[pin_data]
 struct Private<T: Operations> {
     cursor: Option<T::Cursor<'static>>,
     session: Option<T::Session>,
     state: T::State,
     file: T,
+    /// Held for all of a `read(2)` and all of an `lseek(2)`, so that the chunks of a read follow each
+    /// other whatever other threads do with the file. Taken before the lock of the [`SeqFile`].
+    #[pin]
+    whole_read: Mutex<()>,
 }
 
 impl SeqFile {
@@ -139,21 +148,19 @@ impl SeqFile {
         };
 
         // INVARIANT: No chunk has been started.
-        let private = KBox::write(
-            private,
-            Private {
-                cursor: None,
-                session: None,
-                state,
-                file: opened,
-            },
-        );
+        let private = private.write_pin_init(pin_init!(Private {
+            cursor: None,
+            session: None,
+            state,
+            file: opened,
+            whole_read <- new_mutex!((), "seq_file::whole_read"),
+        }))?;
 
         // SAFETY: `seq_open` has made a `struct seq_file` the private data of the file, and nobody
-        // else uses it yet.
+        // else uses it yet. The box is not moved out of until `release_iter` drops it.
         unsafe {
             (*(*file).private_data.cast::<bindings::seq_file>()).private =
-                KBox::into_raw(private).cast();
+                KBox::into_raw(Pin::into_inner_unchecked(private)).cast();
         }
 
         Ok(())
@@ -182,18 +189,86 @@ impl SeqFile {
         }
     }
 
+    /// Reads one chunk of records after the other, for as long as a whole buffer of them has room at
+    /// the destination and no signal is pending. So a large read needs no large buffer, and who reads
+    /// by pages gets a chunk for each.
+    ///
+    /// Context: Process context, may sleep. Nothing is held between two chunks but what keeps other
+    /// threads from moving the position.
+    ///
+    /// Mirrors `seq_read`.
+    ///
+    /// # Safety
+    ///
+    /// `file` must have been opened by `open_iter::<T>`, and must stay open until this returns. `pos`
+    /// must be valid. `to` is a user address.
+    pub unsafe fn read_iter<T: Operations>(
+        file: *mut bindings::file,
+        to: *mut c_char,
+        size: usize,
+        pos: *mut bindings::loff_t,
+    ) -> isize {
+        // SAFETY: By the function's requirements. The field is only ever borrowed immutably.
+        let whole_read = unsafe { &(*Self::private_of::<T>(file)).whole_read };
+        let _guard = whole_read.lock();
+        let mut done = 0;
+
+        loop {
+            // SAFETY: The file is open. `to` and what follows it is checked when it is written to.
+            let read = unsafe { bindings::seq_read(file, to.wrapping_add(done), size - done, pos) };
+            if read <= 0 {
+                // What was read counts. The next call meets the error again, if it lasts.
+                return if done != 0 { done as isize } else { read };
+            }
+            done += read as usize;
+            if size - done < PAGE_SIZE || current!().signal_pending() {
+                return done as isize;
+            }
+            cond_resched();
+        }
+    }
+
+    /// Changes the position of a file that is read by [`SeqFile::read_iter`].
+    ///
+    /// Mirrors `seq_lseek`.
+    ///
+    /// # Safety
+    ///
+    /// `file` must have been opened by `open_iter::<T>`, and must stay open until this returns.
+    pub unsafe fn lseek_iter<T: Operations>(
+        file: *mut bindings::file,
+        offset: bindings::loff_t,
+        whence: c_int,
+    ) -> bindings::loff_t {
+        // SAFETY: By the function's requirements. The field is only ever borrowed immutably.
+        let whole_read = unsafe { &(*Self::private_of::<T>(file)).whole_read };
+        let _guard = whole_read.lock();
+
+        // SAFETY: The file is open.
+        unsafe { bindings::seq_lseek(file, offset, whence) }
+    }
+
+    /// # Safety
+    ///
+    /// `file` must have been opened by `open_iter::<T>`.
+    unsafe fn private_of<T: Operations>(file: *mut bindings::file) -> *mut Private<T> {
+        // SAFETY: By the function's requirements both pointers are those that `open_iter` has set.
+        unsafe {
+            (*(*file).private_data.cast::<bindings::seq_file>())
+                .private
+                .cast()
+        }
+    }
+
     /// Returns what `open_iter::<T>` was given for `file`.
     ///
     /// # Safety
     ///
     /// `file` must have been opened by `open_iter::<T>`, and must not be released during `'a`.
     pub unsafe fn iter_of<'a, T: Operations>(file: *mut bindings::file) -> &'a T {
-        // SAFETY: By the function's requirements both pointers are those that `open_iter` has set.
-        // Nobody has a mutable reference to the field `file`, nor to all of the private data.
-        unsafe {
-            let m: *mut bindings::seq_file = (*file).private_data.cast();
-            &(*(*m).private.cast::<Private<T>>()).file
-        }
+        // SAFETY: By the function's requirements. Nobody has a mutable reference to the field `file`,
+        // nor to all of the private data.
+        unsafe { &(*Self::private_of::<T>(file)).file }
     }
 }
 

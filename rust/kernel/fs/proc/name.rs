@@ -62,7 +62,10 @@ impl<'a> VmaFile<'a> {
     pub fn path(self) -> VmaPath<'a> {
         // SAFETY: By the type invariants the file is valid. INVARIANT: The VMA, which is locked for
         // `'a`, keeps it open.
-        VmaPath(unsafe { bindings::file_user_path(self.0.as_ptr()) }, PhantomData)
+        VmaPath(
+            unsafe { bindings::file_user_path(self.0.as_ptr()) },
+            PhantomData,
+        )
     }
 
     /// Takes a reference, which outlives the lock of the VMA.
@@ -222,7 +225,6 @@ impl NameBuffer {
     }
 }
 
-
 impl VmaName<'_> {
     /// Writes the name at the end of a line.
     #[inline]
@@ -247,9 +249,8 @@ impl VmaPath<'_> {
         let fill = |room: *mut u8, size: usize| {
             let size = size.min(c_int::MAX as usize);
             // SAFETY: By the type invariants the path is valid. There is that much room.
-            let text = from_err_ptr(unsafe {
-                bindings::d_path(self.0, room.cast(), size as c_int)
-            });
+            let text =
+                from_err_ptr(unsafe { bindings::d_path(self.0, room.cast(), size as c_int) });
             // It is at the end of the room, with a zero byte behind it.
             let text = text.ok()?.cast::<u8>();
             let len = size - 1 - (text as usize - room as usize);
@@ -290,7 +291,8 @@ fn has_newline(text: &[u8]) -> bool {
     let rest = words.remainder();
     // Zero for a newline. Only such a byte borrows from its highest bit, or one above it.
     words.into_iter().any(|word| {
-        let word = u64::from_le_bytes(word.try_into().unwrap_or_default()) ^ u64::from(b'\n') * ONES;
+        let word =
+            u64::from_le_bytes(word.try_into().unwrap_or_default()) ^ u64::from(b'\n') * ONES;
         word.wrapping_sub(ONES) & !word & 0x80 * ONES != 0
     }) || rest.contains(&b'\n')
 }

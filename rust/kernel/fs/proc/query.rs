@@ -6,12 +6,7 @@
 
 use super::name::FileRef;
 use crate::{
-    bindings,
-    error::to_result,
-    ioctl::_IOWR,
-    mm::virt::VmaRef,
-    prelude::*,
-    uaccess::UserPtr,
+    bindings, error::to_result, ioctl::_IOWR, mm::virt::VmaRef, prelude::*, uaccess::UserPtr,
 };
 use core::mem::{size_of, MaybeUninit};
 
