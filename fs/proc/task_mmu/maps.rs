@@ -164,7 +164,7 @@ fn permissions(flags: vm_flags_t) -> &'static [u8; 6] {
     const { assert!(LOW == 7) };
 
     let shared = (flags & flags::MAYSHARE) / (flags::MAYSHARE / 8);
-    &PERMISSIONS[((flags & LOW | shared) & 15) as usize]
+    &PERMISSIONS[(flags & LOW | shared) & 15]
 }
 
 impl PidFile for Maps {

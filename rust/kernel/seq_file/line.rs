@@ -504,7 +504,7 @@ mod tests {
                     // SAFETY: The file is valid.
                     |m| unsafe {
                         bindings::seq_put_hex_ll(m, core::ptr::null(), start, 8);
-                        bindings::seq_put_hex_ll(m, c"-".as_ptr().cast(), end, 8);
+                        bindings::seq_put_hex_ll(m, c"-".as_char_ptr(), end, 8);
                     },
                     |line| line.put_range(start as usize..end as usize),
                 )?;

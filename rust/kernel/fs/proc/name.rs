@@ -60,12 +60,11 @@ impl<'a> VmaFile<'a> {
     /// Mirrors `file_user_path`.
     #[inline]
     pub fn path(self) -> VmaPath<'a> {
-        // SAFETY: By the type invariants the file is valid. INVARIANT: The VMA, which is locked for
-        // `'a`, keeps it open.
-        VmaPath(
-            unsafe { bindings::file_user_path(self.0.as_ptr()) },
-            PhantomData,
-        )
+        // SAFETY: By the type invariants the file is valid.
+        let path = unsafe { bindings::file_user_path(self.0.as_ptr()) };
+
+        // INVARIANT: The VMA, which is locked for `'a`, keeps the file open.
+        VmaPath(path, PhantomData)
     }
 
     /// Takes a reference, which outlives the lock of the VMA.
@@ -249,10 +248,9 @@ impl VmaPath<'_> {
         let fill = |room: *mut u8, size: usize| {
             let size = size.min(c_int::MAX as usize);
             // SAFETY: By the type invariants the path is valid. There is that much room.
-            let text =
-                from_err_ptr(unsafe { bindings::d_path(self.0, room.cast(), size as c_int) });
+            let text = unsafe { bindings::d_path(self.0, room.cast(), size as c_int) };
             // It is at the end of the room, with a zero byte behind it.
-            let text = text.ok()?.cast::<u8>();
+            let text = from_err_ptr(text).ok()?.cast::<u8>();
             let len = size - 1 - (text as usize - room as usize);
             // SAFETY: So these are the bytes of the text.
             if !has_newline(unsafe { core::slice::from_raw_parts(text, len) }) {
