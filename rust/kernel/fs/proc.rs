@@ -120,8 +120,8 @@ unsafe extern "C" fn open<T: PidFile>(
 
 /// # Safety
 ///
-/// `file` must be one that `open::<T>` has opened, and must stay open until this returns. `pos` must
-/// be valid. `to` is a user address.
+/// `file` must be one that `open::<T>` has opened, and must stay open until this returns. `pos`
+/// must be valid. `to` is a user address.
 unsafe extern "C" fn read<T: PidFile>(
     file: *mut bindings::file,
     to: *mut c_char,

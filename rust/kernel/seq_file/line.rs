@@ -85,7 +85,7 @@ fn hexadecimal(value: u32) -> u64 {
     digits + u64::from(b'0') * ONES + u64::from(b'a' - b'9' - 1) * letters
 }
 
-/// Returns how many hexadecimal digits `value` is written with, if these are to be `width` at least.
+/// Returns how many hexadecimal digits `value` is written with, at least `width`.
 #[inline]
 fn digits(value: u64, width: usize) -> usize {
     let needed = (67 - (value | 1).leading_zeros() as usize) / 4;
@@ -107,7 +107,7 @@ fn decimal(value: u32) -> u64 {
 
 /// Copies `len` bytes, by words.
 ///
-/// The lines of a file are too short for `memcpy`, which begins with finding out how to go about it.
+/// Lines are too short for `memcpy`, which begins with finding out how to go about it.
 ///
 /// # Safety
 ///
@@ -412,7 +412,7 @@ mod tests {
         u64::MAX,
     ];
 
-    /// A `struct seq_file` with a buffer of `size` bytes, and bytes behind it that nobody may touch.
+    /// A `struct seq_file` with a buffer of `size` bytes, and behind it bytes to be left alone.
     struct TestFile {
         m: bindings::seq_file,
         buf: KVec<u8>,
@@ -464,7 +464,7 @@ mod tests {
     #[test]
     fn hexadecimal_as_in_c() -> Result {
         for number in Iterator::chain((0..64).map(|bit| 1 << bit), NUMBERS) {
-            for number in [number, number - 1 + u64::from(number == 0)] {
+            for number in [number, number.saturating_sub(1)] {
                 for width in 1..=8 {
                     let (c, rust) = written(
                         // SAFETY: The file is valid.

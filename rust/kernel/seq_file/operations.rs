@@ -99,8 +99,9 @@ struct Private<T: Operations> {
     session: Option<T::Session>,
     state: T::State,
     file: T,
-    /// Held for all of a `read(2)` and all of an `lseek(2)`, so that the chunks of a read follow each
-    /// other whatever other threads do with the file. Taken before the lock of the [`SeqFile`].
+    /// Held for all of a `read(2)` and all of an `lseek(2)`, so that the chunks of a read follow
+    /// each other whatever other threads do with the file. Taken before the lock of the
+    /// [`SeqFile`].
     #[pin]
     whole_read: Mutex<()>,
 }
@@ -189,9 +190,9 @@ impl SeqFile {
         }
     }
 
-    /// Reads one chunk of records after the other, for as long as a whole buffer of them has room at
-    /// the destination and no signal is pending. So a large read needs no large buffer, and who reads
-    /// by pages gets a chunk for each.
+    /// Reads one chunk of records after the other, for as long as a whole buffer of them has room
+    /// at the destination and no signal is pending. So a large read needs no large buffer, and who
+    /// reads by pages gets a chunk for each.
     ///
     /// Context: Process context, may sleep. Nothing is held between two chunks but what keeps other
     /// threads from moving the position.
@@ -200,8 +201,8 @@ impl SeqFile {
     ///
     /// # Safety
     ///
-    /// `file` must have been opened by `open_iter::<T>`, and must stay open until this returns. `pos`
-    /// must be valid. `to` is a user address.
+    /// `file` must have been opened by `open_iter::<T>`, and must stay open until this returns.
+    /// `pos` must be valid. `to` is a user address.
     pub unsafe fn read_iter<T: Operations>(
         file: *mut bindings::file,
         to: *mut c_char,
@@ -266,8 +267,8 @@ impl SeqFile {
     ///
     /// `file` must have been opened by `open_iter::<T>`, and must not be released during `'a`.
     pub unsafe fn iter_of<'a, T: Operations>(file: *mut bindings::file) -> &'a T {
-        // SAFETY: By the function's requirements. Nobody has a mutable reference to the field `file`,
-        // nor to all of the private data.
+        // SAFETY: By the function's requirements. Nobody has a mutable reference to the field
+        // `file`, nor to all of the private data.
         unsafe { &(*Self::private_of::<T>(file)).file }
     }
 }

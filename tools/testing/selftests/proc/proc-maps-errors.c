@@ -587,7 +587,7 @@ static int build_large(const void *arg)
 	if (mmap((void *)(SPOT - 16 * PAGE), PAGE, PROT_READ, MAP_PRIVATE |
 		 MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == MAP_FAILED)
 		return errno;
-	return (is_maps() ? 0 : target_share_no_pages()) ?: map_many(facts->large);
+	return (is_maps() ? 0 : target_share_no_pages()) ?: map_many(maps_count(facts->large));
 }
 
 /*
@@ -635,9 +635,9 @@ static int work(int what)
 			_exit(0);
 		err = pid < 0 ? errno : 0;
 	} else if (locked) {
-		err = munlock((void *)SPOT, facts->large * PAGE);
+		err = munlock((void *)SPOT, maps_count(facts->large) * PAGE);
 	} else {
-		err = mlock2((void *)SPOT, facts->large * PAGE, MLOCK_ONFAULT);
+		err = mlock2((void *)SPOT, maps_count(facts->large) * PAGE, MLOCK_ONFAULT);
 	}
 	set(&scene->done, get(&scene->done) + 1);
 	if (what == FORK && !err)
@@ -676,7 +676,7 @@ static struct text lasting(const struct text *t)
 		part.len -= at - part.data;
 		part.data = at;
 	}
-	snprintf(line, sizeof(line), "\n%lx default\n", SPOT + (facts->large - 1) * PAGE);
+	snprintf(line, sizeof(line), "\n%lx default\n", SPOT + (maps_count(facts->large) - 1) * PAGE);
 	at = memmem(part.data, part.len, line, strlen(line));
 	if (at)
 		part.len = at + strlen(line) - part.data;
@@ -820,7 +820,7 @@ FIXTURE_SETUP(maps_signal)
 	fd = maps_open_file(self->target.pid, facts->file, MAPS_C);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, text_read(&self->whole, fd));
-	ASSERT_LT(facts->one_record ? 10 : facts->large, text_lines(&self->whole));
+	ASSERT_LT(facts->one_record ? 10 : maps_count(facts->large), text_lines(&self->whole));
 	hide_numbers(&self->whole);
 	close(fd);
 }

@@ -653,6 +653,7 @@ struct plan {
 	int kept;		/* failures that none returns, at least */
 	bool none_kept;
 	const int *more;	/* errors that only one implementation has */
+	bool goes_on;		/* Rust fills more than one buffer in a call */
 };
 
 /* No lock is held: who changes all VMAs can do that. Text is what it was then. */
@@ -673,10 +674,21 @@ static bool is_as_planned(const struct plan *plan, enum kind kind, const struct 
 	       (!plan->none_kept || !s->kept[kind]);
 }
 
+static bool is_same(const struct plan *plan, const struct story *c, const struct story *rust)
+{
+	for (int i = 0; i < KINDS; i++) {
+		if (c->errors[i] != rust->errors[i])
+			return false;
+	}
+	return plan->more || (c->log.len == rust->log.len &&
+			      !memcmp(c->log.data, rust->log.data, c->log.len));
+}
+
 /*
  * Have C and Rust do it. They allocate and copy the same in the same order. But
  * that slabs need memory for themselves is a matter of chance, and so is what
- * can fail then: what is unexpected has to happen each time.
+ * can fail then: what is unexpected has to happen each time. Where Rust goes on
+ * after a buffer that it has read, what fails then is not returned.
  */
 static void run(struct __test_metadata *_metadata, enum kind kind, struct plan plan)
 {
@@ -695,12 +707,11 @@ static void run(struct __test_metadata *_metadata, enum kind kind, struct plan p
 				story->errors[SLAB] -= plan.more[impl];
 			good &= is_as_planned(&plan, kind, story);
 		}
-		for (int i = 0; i < KINDS && kind != PAGES; i++)
-			good &= stories[MAPS_C].errors[i] == stories[MAPS_RUST].errors[i];
-		if (kind != PAGES && !plan.more)
-			good &= stories[MAPS_C].log.len == stories[MAPS_RUST].log.len &&
-				!memcmp(stories[MAPS_C].log.data, stories[MAPS_RUST].log.data,
-					stories[MAPS_C].log.len);
+		if (plan.goes_on)
+			good &= kind != COPY || (stories[MAPS_RUST].kept[COPY] > 0 &&
+						 stories[MAPS_C].kept[COPY] == 0);
+		else if (kind != PAGES)
+			good &= is_same(&plan, &stories[MAPS_C], &stories[MAPS_RUST]);
 	}
 	for (int impl = MAPS_C; impl <= MAPS_RUST; impl++) {
 		EXPECT_TRUE(good)
@@ -848,7 +859,7 @@ static int build_many(const void *arg)
 /* Reading takes one allocation, the buffer, however many records there are. */
 static void read_many(struct __test_metadata *_metadata)
 {
-	int records = is_maps() ? 10000 : 2000;
+	int records = maps_count(is_maps() ? 10000 : 2000);
 	struct target many = {};
 	struct text lines = {};
 
@@ -886,10 +897,11 @@ TEST_F_TIMEOUT(maps_faults, read, TIMEOUT)
 		bool copies;	/* it is about them */
 		enum duration duration;
 	} cases[] = {
+		{ { PAGE, 1 } },
 		{ { LARGE, 1 } },
 		/* no memory for the larger buffer that a long line needs either */
+		{ { PAGE, 1 }, false, ON },
 		{ { LARGE, 1 }, false, ON },
-		{ { PAGE, 1 }, true },
 		/* copies that fail after others of the same call, within a line */
 		{ { whole.len / 120 + 1, 8 }, true },
 		{ { whole.len / 30 + 1, 1 }, true },
@@ -902,6 +914,7 @@ TEST_F_TIMEOUT(maps_faults, read, TIMEOUT)
 			.sweep = sweep_read,
 			.shape = *shape,
 			.duration = cases[i].duration,
+			.goes_on = shape->size == LARGE && !facts->one_record,
 		};
 
 		if (cases[i].copies && variant->kind != COPY)
@@ -909,7 +922,7 @@ TEST_F_TIMEOUT(maps_faults, read, TIMEOUT)
 		/* the first buffer has no second way to be had */
 		if (variant->kind == SLAB)
 			plan.least = 1 + more;
-		plan.most = plan.least;
+		plan.most = plan.goes_on ? 0 : plan.least;
 		/* a buffer that is larger than what slabs have */
 		if (variant->kind == PAGES)
 			plan.least = more;

@@ -17,7 +17,8 @@
 
 /* The number of names that the file has had, and has or is about to get */
 static unsigned long had, gets;
-static volatile bool stop;
+/* Whether there are to be no more */
+static unsigned long stop;
 
 static unsigned long get(unsigned long *of)
 {
@@ -132,7 +133,7 @@ FIXTURE_SETUP(maps_rename)
 
 FIXTURE_TEARDOWN(maps_rename)
 {
-	stop = true;
+	set(&stop, true);
 	if (self->changes)
 		pthread_join(self->changer, NULL);
 	target_stop(&self->target);
@@ -142,7 +143,7 @@ static void *keep_changing(void *arg)
 {
 	const struct change *change = arg;
 
-	while (!stop) {
+	while (!get(&stop)) {
 		unsigned long n = get(&had);
 
 		set(&gets, n + 1);

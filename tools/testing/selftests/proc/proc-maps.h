@@ -350,6 +350,18 @@ static inline int map_new_file(const char *name)
 	return err;
 }
 
+/*
+ * Of so many mappings, as many as there are to be: PROC_MAPS_FEWER in the
+ * environment divides it, for kernels that check all of an address space after
+ * each change of it.
+ */
+static inline int maps_count(int count)
+{
+	const char *fewer = getenv("PROC_MAPS_FEWER");
+
+	return fewer && atoi(fewer) > 1 ? count / atoi(fewer) : count;
+}
+
 /* @count mappings of one page each from SPOT on */
 static inline int map_many(size_t count)
 {
