@@ -95,7 +95,7 @@ MUTANTS = [
            f"{MODULE}/sums.rs", "if held.identity() != identity {",
            "if held.identity() != identity && pos == 1 {"),
     Mutant("restarts-without-bound", "begins an entry again for as long as it is changed",
-           f"{MODULE}/sums.rs", "restarts < MAX_RESTARTS)?", "restarts < usize::MAX)?"),
+           f"{MODULE}/sums.rs", "restarts < MAX_RESTARTS)?", "restarts < MAX_RESTARTS << 32)?"),
 ]
 
 
