@@ -41,6 +41,7 @@ class Mutant:
     new: str
     selftest: str = ""  # a program of selftests/proc that is to see it, too
     error: str = ""     # what the compiler says, where it is to see it
+    kernel: str = "slim"    # what it is booted on; "kasan" sees memory used that was freed
 
 
 MUTANTS = [
@@ -77,7 +78,7 @@ MUTANTS = [
     Mutant("iterator-kept-over-rcu", "uses a position of an RCU section that was left",
            ITER, "        LockedVma {\n            guard: self.guard,\n            iter: IterAtVma(self.iter.enter_rcu(end)),\n        }",
            "        let _ = end;\n        LockedVma {\n            guard: self.guard,\n            iter: IterAtVma(RcuVmaIter {\n"
-           "                iter: self.iter,\n                rcu: rcu::read_lock(),\n            }),\n        }"),
+           "                iter: self.iter,\n                rcu: rcu::read_lock(),\n            }),\n        }", kernel="kasan"),
     Mutant("half-a-gap", "believes a gap of which only the beginning is one",
            ITER, "entry.is_null() && last == self.guard.start() - 1", "entry.is_null() && last != 0"),
     Mutant("iterator-left-in-the-gap", "goes on from the gap that it has verified",
@@ -106,11 +107,11 @@ def replaced(text, mutant):
     return text.replace(mutant.old, mutant.new)
 
 
-def kunit():
+def kunit(kernel):
     """The cases of the series' KUnit suites that fail."""
     suites = [suite for suite, _ in test.suites() if suite.startswith("task_mmu_")]
     try:
-        result = guest.boot("true", name="mutant", timeout=120,
+        result = guest.boot("true", name="mutant", kernel=kernel, timeout=120,
                             append="kunit.enable=1 kunit.autorun=1 kunit.filter_glob=task_mmu_*")
     except Failed as e:
         return [f"kunit: {str(e).splitlines()[0]}"]
@@ -133,10 +134,9 @@ def selftest(program):
     return [f"{program}: {name}" for name in failed]
 
 
-def tests(path, program):
+def tests(path, program, kernel="slim"):
     """All tests that fail for a file of the tree and, if given, a selftest."""
-    build.build("slim")
-    failed = kunit()
+    failed = kunit(build.build(kernel))
     if program:
         failed += selftest(program)
     if path in PROTOCOLS:
@@ -150,7 +150,7 @@ def catchers(mutant):
     original = path.read_text()
     path.write_text(replaced(original, mutant))
     try:
-        return tests(mutant.path, mutant.selftest)
+        return tests(mutant.path, mutant.selftest, mutant.kernel)
     except Failed as e:
         if mutant.error and mutant.error in str(e):
             return [f"the compiler: {mutant.error}"]
@@ -164,6 +164,8 @@ def each(chosen):
     for mutant in chosen:
         replaced((TREE / mutant.path).read_text(), mutant)
     wrong = tests(PROTOCOLS[0], "")
+    for kernel in sorted({m.kernel for m in chosen} - {"slim"}):
+        wrong += kunit(build.build(kernel))
     for program in sorted({m.selftest for m in chosen if m.selftest}):
         wrong += selftest(program)
     if wrong:
