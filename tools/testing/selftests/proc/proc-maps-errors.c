@@ -676,7 +676,8 @@ static struct text lasting(const struct text *t)
 		part.len -= at - part.data;
 		part.data = at;
 	}
-	snprintf(line, sizeof(line), "\n%lx default\n", SPOT + (maps_count(facts->large) - 1) * PAGE);
+	snprintf(line, sizeof(line), "\n%lx default\n",
+		 SPOT + (maps_count(facts->large) - 1) * PAGE);
 	at = memmem(part.data, part.len, line, strlen(line));
 	if (at)
 		part.len = at + strlen(line) - part.data;
