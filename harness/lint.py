@@ -4,6 +4,8 @@
 that argue each unsafe, license lines, and the harness's own programs."""
 
 import argparse
+import concurrent.futures
+import os
 import re
 import subprocess
 
@@ -46,9 +48,14 @@ def checkpatch():
     with lock():
         patches, _ = series.export(quiet=True)
     bad = []
-    for patch in patches[1:]:
-        done = subprocess.run(["scripts/checkpatch.pl", "--strict", "--codespell", "--show-types",
+
+    def check(patch):
+        return subprocess.run(["scripts/checkpatch.pl", "--strict", "--codespell", "--show-types",
                                "--no-summary", "--terse", patch], cwd=TREE, capture_output=True, text=True)
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = list(pool.map(check, patches[1:]))
+    for patch, done in zip(patches[1:], results):
         lines = done.stdout.splitlines()
         bad += [line.removeprefix(str(patch.parent) + "/") for line in lines]
         if done.returncode and not lines:

@@ -33,6 +33,7 @@
 #define SPOT	0x100000000UL
 #define ROUND	50000000L	/* at least so long, so that the clock's ticks even out */
 #define STOCK	900	/* descriptors that use up the slab caches' stock */
+#define TRACED	2000	/* mappings */
 #define HOLDERS	64	/* descriptors whose memory is measured together */
 
 static char buf[128 << 10];
@@ -277,23 +278,71 @@ static long held(pid_t pid, int rust, int half)
 	return bytes;
 }
 
+/*
+ * Has both read a process once that somebody traces: says who will read how many
+ * lines, waits for a byte from the terminal, reads, and says that it is done.
+ */
+static int trace(const char *name)
+{
+	const struct workload *w = workloads;
+	struct workload small;
+	int terminal = open("/dev/ttyS0", O_RDONLY);
+	pid_t pid;
+
+	while (w < workloads + ARRAY_SIZE(workloads) && strcmp(w->name, name))
+		w++;
+	if (w == workloads + ARRAY_SIZE(workloads)) {
+		fprintf(stderr, "maps-bench: there is no workload %s\n", name);
+		return 2;
+	}
+	small = *w;
+	small.count = TRACED;
+	pid = start(&small);
+	for (int rust = 0; rust < 2; rust++) {
+		int fd = open_file(pid, "maps", rust), half, lines = count_lines(fd, &half);
+		char c;
+
+		close(fd);
+		fd = open_file(pid, w->file ? w->file : "maps", rust);
+		all_calls(fd, w->query);
+		lseek(fd, 0, SEEK_SET);
+		/* until all that was freed is, and the CPU has nothing else to do */
+		sleep(1);
+		printf("trace %s %d\n", rust ? "Rust" : "C", lines);
+		fflush(stdout);
+		if (terminal < 0 || read(terminal, &c, 1) != 1)
+			die("the terminal");
+		all_calls(fd, w->query);
+		printf("done\n");
+		fflush(stdout);
+		close(fd);
+	}
+	kill(pid, SIGKILL);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "help", no_argument, NULL, 'h' },
 		{ "rounds", required_argument, NULL, 'r' },
+		{ "trace", required_argument, NULL, 't' },
 		{}
 	};
 	int rounds = 5, opt;
 
-	while ((opt = getopt_long(argc, argv, "hr:", options, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "hr:t:", options, NULL)) != -1) {
+		if (opt == 't')
+			return trace(optarg);
 		if (opt == 'r')
 			rounds = atoi(optarg);
 		if (opt == 'h')
-			printf("usage: maps-bench [-r ROUNDS]\n"
+			printf("usage: maps-bench [-r ROUNDS | -t WORKLOAD]\n"
 			       "Measures /proc/PID/maps, smaps, smaps_rollup and numa_maps, C and Rust in\n"
 			       "turn; prints a line of CSV for each workload, implementation and round (%d\n"
-			       "rounds). Units are lines of maps, and VMAs for the other files.\n", rounds);
+			       "rounds). Units are lines of maps, and VMAs for the other files. With -t\n"
+			       "both read once, %d mappings, each after a byte from the terminal.\n",
+			       rounds, TRACED);
 		if (opt != 'r')
 			return opt == 'h' ? 0 : 2;
 	}

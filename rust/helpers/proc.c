@@ -16,12 +16,15 @@ __rust_helper const struct path *rust_helper_file_user_path(const struct file *f
 	return file_user_path(file);
 }
 
-/* Short for get_vma_name(), for the memory that most processes have most of */
+/*
+ * Short for get_vma_name(), for the memory that most processes have most of,
+ * if it has no anon_vma_name().
+ */
 __rust_helper bool rust_helper_vma_is_unnamed(struct vm_area_struct *vma)
 {
 	return !vma->vm_file && !vma->vm_ops && vma->vm_mm &&
-	       !anon_vma_name(vma) && !vma_is_initial_heap(vma) &&
-	       !vma_is_initial_stack(vma) && !arch_vma_name(vma);
+	       !vma_is_initial_heap(vma) && !vma_is_initial_stack(vma) &&
+	       !arch_vma_name(vma);
 }
 
 __rust_helper unsigned long

@@ -103,13 +103,14 @@ fn print(m: &SeqFile, vma: &VmaRef, last_file: &mut Option<FileColumns>) {
     let mut line = m.line();
 
     line.put_range(vma.start()..vma.end());
-    line.put(permissions(vma.flags()));
+    let columns = columns(vma.flags());
 
     match VmaFile::of(vma) {
         Some(file) => {
             match offset(vma) {
-                0 => line.put(b"00000000 "),
+                0 => line.put(&columns[..INODE]),
                 offset => {
+                    line.put(&columns[..OFFSET]);
                     line.put_hexadecimal(offset, 8);
                     line.put(b" ");
                 }
@@ -124,7 +125,7 @@ fn print(m: &SeqFile, vma: &VmaRef, last_file: &mut Option<FileColumns>) {
             }
         }
         None => {
-            line.put(b"00000000 00:00 0 ");
+            line.put(columns);
             if let Some(name) = VmaName::of(vma) {
                 line.pad_to(NAME);
                 name.print(&mut line);
@@ -134,10 +135,10 @@ fn print(m: &SeqFile, vma: &VmaRef, last_file: &mut Option<FileColumns>) {
     line.finish();
 }
 
-/// The column that tells what may be done with the memory, by the flags `VM_READ`, `VM_WRITE` and
-/// `VM_EXEC`, which are the lowest, and above them `VM_MAYSHARE`.
-const PERMISSIONS: [[u8; 6]; 16] = {
-    let mut all = [*b" ---p "; 16];
+/// The columns of memory without a file, by the flags `VM_READ`, `VM_WRITE` and `VM_EXEC`, which are
+/// the lowest, and above them `VM_MAYSHARE`.
+static COLUMNS: [[u8; 23]; 16] = {
+    let mut all = [*b" ---p 00000000 00:00 0 "; 16];
     let mut n = 0;
     while n < 16 {
         if n as vm_flags_t & flags::READ != 0 {
@@ -157,14 +158,20 @@ const PERMISSIONS: [[u8; 6]; 16] = {
     all
 };
 
-/// Returns the column that tells what may be done with the memory.
+/// Where the offset begins in these.
+const OFFSET: usize = 6;
+
+/// Where the device and inode begin in these.
+const INODE: usize = 15;
+
+/// Returns what follows the addresses of memory without a file.
 #[inline]
-fn permissions(flags: vm_flags_t) -> &'static [u8; 6] {
+fn columns(flags: vm_flags_t) -> &'static [u8; 23] {
     const LOW: vm_flags_t = flags::READ | flags::WRITE | flags::EXEC;
     const { assert!(LOW == 7) };
 
     let shared = (flags & flags::MAYSHARE) / (flags::MAYSHARE / 8);
-    &PERMISSIONS[(flags & LOW | shared) & 15]
+    &COLUMNS[(flags & LOW | shared) & 15]
 }
 
 impl PidFile for Maps {

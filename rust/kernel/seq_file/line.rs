@@ -85,6 +85,17 @@ fn hexadecimal(value: u32) -> u64 {
     digits + u64::from(b'0') * ONES + u64::from(b'a' - b'9' - 1) * letters
 }
 
+/// The two hexadecimal digits of each byte.
+static PAIRS: [[u8; 2]; 256] = {
+    let mut all = [[0; 2]; 256];
+    let mut n = 0;
+    while n < 256 {
+        all[n] = [b"0123456789abcdef"[n / 16], b"0123456789abcdef"[n % 16]];
+        n += 1;
+    }
+    all
+};
+
 /// Returns how many hexadecimal digits `value` is written with, at least `width`.
 #[inline]
 fn digits(value: u64, width: usize) -> usize {
@@ -219,21 +230,57 @@ impl Line<'_> {
         let (start, end) = (range.start as u64, range.end as u64);
         let high = start >> 32;
 
-        // Most ranges have the first digits of both addresses in common.
-        if high == 0 || high != end >> 32 || self.room() < 2 * Self::DIGITS {
-            self.put_hexadecimal(start, 8);
-            self.put(b"-");
-            self.put_hexadecimal(end, 8);
-            return;
+        // Most ranges have what is above the last eight digits in common: up to four digits.
+        if high > 0xffff || high != end >> 32 || self.room() < 2 * Self::DIGITS {
+            return self.put_any_range(start, end);
         }
-        let digits = digits(start, 8);
-        let high = hexadecimal(high as u32);
+        let in_common = ((high << 4 | 1).ilog2() / 4) as usize;
+        let text = hexadecimal((start >> 16) as u32) << (8 * (4 - in_common));
         // SAFETY: There is room for more digits than both have, and what stands between them.
         unsafe {
-            self.push_hexadecimal(high, hexadecimal(start as u32), digits);
-            self.at.write(b'-');
-            self.at = self.at.add(1);
-            self.push_hexadecimal(high, hexadecimal(end as u32), digits);
+            self.push(text.to_be_bytes(), in_common + 4);
+            self.push_low(start as u16);
+            self.push(*b"-", 1);
+            self.push(text.to_be_bytes(), in_common);
+            self.push_low((end >> 16) as u16);
+            self.push_low(end as u16);
+        }
+    }
+
+    #[cold]
+    fn put_any_range(&mut self, start: u64, end: u64) {
+        self.put_hexadecimal(start, 8);
+        self.put(b"-");
+        self.put_hexadecimal(end, 8);
+    }
+
+    /// Writes a text of which `len` bytes count.
+    ///
+    /// # Safety
+    ///
+    /// `len` must not be above `N`, and there must be room for `N` bytes.
+    #[inline(always)]
+    unsafe fn push<const N: usize>(&mut self, text: [u8; N], len: usize) {
+        // SAFETY: There is room for it.
+        unsafe {
+            self.at.cast::<[u8; N]>().write(text);
+            self.at = self.at.add(len);
+        }
+    }
+
+    /// Writes four digits.
+    ///
+    /// # Safety
+    ///
+    /// There must be room for them.
+    #[inline(always)]
+    unsafe fn push_low(&mut self, value: u16) {
+        let [first, second] = value.to_be_bytes();
+
+        // SAFETY: There is room for it.
+        unsafe {
+            self.push(PAIRS[usize::from(first)], 2);
+            self.push(PAIRS[usize::from(second)], 2);
         }
     }
 
@@ -376,15 +423,16 @@ impl Line<'_> {
     ///
     /// Mirrors `seq_commit`.
     #[inline]
-    pub fn finish(mut self) {
-        self.put(b"\n");
-        // SAFETY: The `struct seq_file` is valid and exclusively ours. Up to `at` the buffer has
-        // been written. A count as large as the buffer says that something did not fit.
+    pub fn finish(self) {
+        // SAFETY: The `struct seq_file` is valid and exclusively ours. If there is room for it, the
+        // newline is the last byte of the buffer that has been written. A count as large as the
+        // buffer says that something did not fit.
         unsafe {
-            (*self.m).count = if self.at == self.limit {
-                (*self.m).size
+            (*self.m).count = if self.room() > 1 {
+                self.at.write(b'\n');
+                self.at as usize + 1 - self.buf as usize
             } else {
-                self.at as usize - self.buf as usize
+                (*self.m).size
             };
         }
     }

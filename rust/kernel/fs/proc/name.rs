@@ -113,6 +113,22 @@ pub enum VmaName<'a> {
 /// The pointer is that of the path of a file that is open for `'a`.
 pub struct VmaPath<'a>(*const bindings::path, PhantomData<&'a VmaRef>);
 
+/// Returns whether the memory has been given a name.
+///
+/// Mirrors `anon_vma_name`.
+#[inline]
+fn has_anon_name(vma: &VmaRef) -> bool {
+    #[cfg(CONFIG_ANON_VMA_NAME)]
+    // SAFETY: By the type invariants the VMA is valid and cannot change.
+    return !unsafe { (*vma.as_ptr()).anon_name }.is_null();
+
+    #[cfg(not(CONFIG_ANON_VMA_NAME))]
+    {
+        let _ = vma;
+        false
+    }
+}
+
 impl<'a> VmaName<'a> {
     /// Returns the name of `vma`, if it has one.
     ///
@@ -120,7 +136,7 @@ impl<'a> VmaName<'a> {
     #[inline]
     pub fn of(vma: &'a VmaRef) -> Option<Self> {
         // SAFETY: By the type invariants the VMA is valid and cannot change.
-        if unsafe { bindings::vma_is_unnamed(vma.as_ptr()) } {
+        if !has_anon_name(vma) && unsafe { bindings::vma_is_unnamed(vma.as_ptr()) } {
             return None;
         }
 
@@ -155,13 +171,7 @@ impl<'a> VmaName<'a> {
     /// file.
     #[inline]
     pub fn of_memory(vma: &'a VmaRef) -> Option<Self> {
-        #[cfg(CONFIG_ANON_VMA_NAME)]
-        // SAFETY: By the type invariants the VMA is valid and cannot change.
-        if !unsafe { (*vma.as_ptr()).anon_name }.is_null() {
-            return Self::of(vma);
-        }
-        let _ = vma;
-        None
+        has_anon_name(vma).then(|| Self::of(vma)).flatten()
     }
 
     /// Copies the name to a buffer of `size` bytes.
