@@ -546,8 +546,9 @@ mod tests {
 
     #[test]
     fn ranges_as_in_c() -> Result {
-        for start in NUMBERS {
-            for end in NUMBERS {
+        for start in Iterator::chain((0..64).map(|bit| 1 << bit), NUMBERS) {
+            let near = [start, start ^ 0xabcd_f000, start ^ 0x1_0000_1000];
+            for end in Iterator::chain(near.into_iter(), NUMBERS) {
                 let (c, rust) = written(
                     // SAFETY: The file is valid.
                     |m| unsafe {
