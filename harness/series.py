@@ -191,6 +191,13 @@ def laid(tree=TREE):
     return json.loads(file.read_text()) if file.exists() else {}
 
 
+def note(tree, digests):
+    """Notes what is laid now, or what was, if this is cut short."""
+    new = tree.with_name(tree.name + ".laid.part")
+    new.write_text(json.dumps(digests, indent=1, sort_keys=True))
+    new.replace(manifest(tree))
+
+
 def new_tree(tree, how):
     need_space(3)
     new = tree.with_name(tree.name + ".new")
@@ -242,7 +249,7 @@ def lay(force=False, tree=TREE, count=None):
             elif (tree / p).exists():
                 (tree / p).unlink()
                 changed += 1
-        manifest(tree).write_text(json.dumps({p: digest(folder / p) for p in sorted(ours)}, indent=1))
+        note(tree, {p: digest(folder / p) for p in ours})
     if changed:
         say(f"laid {len(series)} commits over Linux {version(BASE)} in {shown(tree)}: "
             f"{changed} files changed")
@@ -318,7 +325,7 @@ def save(name):
         say(f"wrote series/{c.name}/edits.patch")
     for p in moves + patched:
         old[p] = digest(TREE / p)
-    manifest(TREE).write_text(json.dumps(old, indent=1, sort_keys=True))
+    note(TREE, old)
     if not moves and not patched:
         say("nothing to save: the kernel tree is as it was laid")
 
