@@ -135,8 +135,8 @@ fn print(m: &SeqFile, vma: &VmaRef, last_file: &mut Option<FileColumns>) {
     line.finish();
 }
 
-/// The columns of memory without a file, by the flags `VM_READ`, `VM_WRITE` and `VM_EXEC`, which are
-/// the lowest, and above them `VM_MAYSHARE`.
+/// The columns of memory without a file. `VM_READ`, `VM_WRITE` and `VM_EXEC`, the lowest of the
+/// flags, and above them `VM_MAYSHARE` say which.
 static COLUMNS: [[u8; 23]; 16] = {
     let mut all = [*b" ---p 00000000 00:00 0 "; 16];
     let mut n = 0;
