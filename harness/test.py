@@ -184,6 +184,9 @@ def selftests(kernel, name, collection="proc", prepare="", after="", timeout=150
     cases = []
     for program in listed:
         cases.append(programs.pop(program, None) or Case(program, "not ok", ["it gave no result"]))
+    if after:
+        # the status is that of the last command
+        cases.append(check("afterwards", result.status == 0, after))
     return cases + [clean_log(result)]
 
 
@@ -329,8 +332,12 @@ def test_kasan():
     return checked("kasan", 1_000_000, "export PROC_MAPS_FEWER=20", LEAKS, 4800)
 
 
+# KCSAN turns itself off where it finds that it does not work.
+WATCHES = "cat /sys/kernel/debug/kcsan; grep -q '^enabled: 1' /sys/kernel/debug/kcsan"
+
+
 def test_kcsan():
-    return checked("kcsan", 1_000_000, timeout=4800)
+    return checked("kcsan", 1_000_000, after=WATCHES, timeout=4800)
 
 
 def refused(word, **how):

@@ -10,6 +10,7 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 #include <dirent.h>
+#include <glob.h>
 #include <linux/elf.h>
 #include <linux/fs.h>
 #include <poll.h>
@@ -156,6 +157,32 @@ static long times_left(enum kind kind)
 	return atol(number);
 }
 
+/*
+ * May allocations from slabs fail? Those of kmemleak may not: it makes one for
+ * each that others make, and does without where it fails. With it the caches are
+ * chosen one by one, but for those that stand for more than one.
+ */
+static void set_slabs(bool fail)
+{
+	glob_t caches;
+
+	if (!maps_has_kmemleak()) {
+		if (fail && write_file(attribute(SLAB, "cache-filter"), "N"))
+			maps_die("cache-filter");
+		return;
+	}
+	if (glob("/sys/kernel/slab/*/failslab", 0, NULL, &caches))
+		maps_die("/sys/kernel/slab");
+	for (size_t i = 0; i < caches.gl_pathc; i++) {
+		const char *cache = caches.gl_pathv[i];
+		int err = write_file(cache, fail && !strstr(cache, "/kmemleak_") ? "1" : "0");
+
+		if (err && err != EINVAL)
+			maps_die(cache);
+	}
+	globfree(&caches);
+}
+
 /* Why @kind cannot be made to fail, or NULL */
 static const char *set_up_faults(enum kind kind)
 {
@@ -182,8 +209,7 @@ static const char *set_up_faults(enum kind kind)
 			maps_die(path);
 		close(fd);
 	}
-	if (kind == SLAB && write_file(attribute(SLAB, "cache-filter"), "N"))
-		maps_die("cache-filter");
+	set_slabs(kind == SLAB);
 	if (kind == PAGES && write_file(attribute(PAGES, "min-order"), "0"))
 		maps_die("min-order");
 	for (int i = 0; i < KINDS; i++)
