@@ -83,16 +83,18 @@ static void make_named(int count)
 	}
 }
 
-/* Paths of 40 characters, each file mapped @run times in a row */
-static void map_files(int count, int files, int run)
+/* Files in the folder @dir, each mapped @run times in a row */
+static void map_files(int count, int files, int run, const char *dir)
 {
 	int *fds = calloc(files, sizeof(*fds));
-	char path[64];
+	char path[512];
 
-	mkdir("/tmp/lib", 0755);
-	mkdir("/tmp/lib/x86_64-linux", 0755);
+	for (const char *end = strchr(dir + 1, '/'); end; end = strchr(end + 1, '/')) {
+		snprintf(path, sizeof(path), "%.*s", (int)(end - dir), dir);
+		mkdir(path, 0755);
+	}
 	for (int i = 0; i < files; i++) {
-		snprintf(path, sizeof(path), "/tmp/lib/x86_64-linux/lib-number-%04d.so", i);
+		snprintf(path, sizeof(path), "%slib-number-%04d.so", dir, i);
 		fds[i] = open(path, O_CREAT | O_RDWR, 0644);
 		if (fds[i] < 0 || ftruncate(fds[i], PAGE))
 			die(path);
@@ -107,14 +109,28 @@ static void map_files(int count, int files, int run)
 	free(fds);
 }
 
+/* Paths of 40 characters */
+#define LIBRARIES	"/tmp/lib/x86_64-linux/"
+
 static void make_files(int count)
 {
-	map_files(count, 50, 5);
+	map_files(count, 50, 5, LIBRARIES);
 }
 
 static void make_many_files(int count)
 {
-	map_files(count, 1000, 1);
+	map_files(count, 1000, 1, LIBRARIES);
+}
+
+/* Paths of 240 characters, with 12 folders */
+static void make_deep(int count)
+{
+	char dir[512] = "/tmp/";
+
+	for (int i = 1; i < 12; i++)
+		strcat(dir, "folder-within-fold/");
+	strcat(dir, "deep/");
+	map_files(count, 50, 5, dir);
 }
 
 static const struct workload {
@@ -133,11 +149,14 @@ static const struct workload {
 	{ "files in fives", make_files, 20, .held = 1 },
 	{ "files in fives", make_files, 10000, .held = 1 },
 	{ "different files", make_many_files, 10000 },
+	{ "deep paths in fives", make_deep, 10000 },
 	{ "query", make_anonymous, 10000, .query = 1 },
 	{ "smaps_rollup", make_anonymous, 2000, .file = "smaps_rollup" },
 	{ "smaps_rollup with a page each", make_populated, 2000, .file = "smaps_rollup" },
 	{ "smaps", make_anonymous, 2000, .file = "smaps" },
 	{ "numa_maps", make_anonymous, 2000, .file = "numa_maps" },
+	{ "smaps of files in fives", make_files, 2000, .file = "smaps" },
+	{ "numa_maps of files in fives", make_files, 2000, .file = "numa_maps" },
 };
 
 /* A process with these mappings, asleep */
@@ -188,8 +207,8 @@ static long now(void)
 	return t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* How many calls it takes to the end */
-static int all_calls(int fd, int query)
+/* How many calls it takes to the end; adds what was read to @bytes. */
+static int all_calls(int fd, int query, long *bytes)
 {
 	struct procmap_query q = {
 		.size = sizeof(q),
@@ -206,7 +225,7 @@ static int all_calls(int fd, int query)
 		ssize_t n;
 
 		for (; (n = read(fd, buf, sizeof(buf))) > 0; calls++)
-			;
+			*bytes += n;
 		if (n)
 			die("read");
 	}
@@ -286,6 +305,7 @@ static int trace(const char *name)
 {
 	const struct workload *w = workloads;
 	struct workload small;
+	long bytes = 0;
 	int terminal = open("/dev/ttyS0", O_RDONLY);
 	pid_t pid;
 
@@ -304,7 +324,7 @@ static int trace(const char *name)
 
 		close(fd);
 		fd = open_file(pid, w->file ? w->file : "maps", rust);
-		all_calls(fd, w->query);
+		all_calls(fd, w->query, &bytes);
 		lseek(fd, 0, SEEK_SET);
 		/* until all that was freed is, and the CPU has nothing else to do */
 		sleep(1);
@@ -312,7 +332,7 @@ static int trace(const char *name)
 		fflush(stdout);
 		if (terminal < 0 || read(terminal, &c, 1) != 1)
 			die("the terminal");
-		all_calls(fd, w->query);
+		all_calls(fd, w->query, &bytes);
 		printf("done\n");
 		fflush(stdout);
 		close(fd);
@@ -351,7 +371,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 
-	printf("workload,mappings,file,units,implementation,round,instructions,calls,held_bytes\n");
+	printf("workload,mappings,file,units,implementation,round,instructions,calls,bytes,held_bytes\n");
 	for (size_t i = 0; i < ARRAY_SIZE(workloads); i++) {
 		const struct workload *w = &workloads[i];
 		const char *file = w->file ? w->file : "maps";
@@ -361,14 +381,14 @@ int main(int argc, char **argv)
 
 		for (int rust = 0; rust < 2; rust++) {
 			int fd = open_file(pid, "maps", rust);
-			long begin;
+			long begin, bytes = 0;
 
 			lines = count_lines(fd, &half);
 			close(fd);
 			/* warms up what the rounds use, and tells how long it takes */
 			fd = open_file(pid, file, rust);
 			begin = now();
-			all_calls(fd, w->query);
+			all_calls(fd, w->query, &bytes);
 			passes = 1 + ROUND / (now() - begin);
 			close(fd);
 			if (w->held)
@@ -377,20 +397,17 @@ int main(int argc, char **argv)
 		for (int round = 1; round <= rounds; round++) {
 			for (int rust = 0; rust < 2; rust++) {
 				int fd = open_file(pid, file, rust), calls = 0;
-				long begin = now(), end;
+				long begin = now(), end, bytes = 0;
 
 				for (int pass = 0; pass < passes; pass++) {
 					lseek(fd, 0, SEEK_SET);
-					calls = all_calls(fd, w->query);
+					calls = all_calls(fd, w->query, &bytes);
 				}
 				end = now();
 				close(fd);
 				printf("%s,%d,%s,%d,%s,%d,%ld,", w->name, w->count, file, lines,
 				       rust ? "Rust" : "C", round, (end - begin) / passes);
-				if (w->file)
-					printf(",\n");
-				else
-					printf("%d,%ld\n", calls, holds[rust]);
+				printf("%d,%ld,%ld\n", calls, bytes / passes, holds[rust]);
 			}
 			fflush(stdout);
 		}

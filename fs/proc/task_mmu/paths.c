@@ -28,7 +28,8 @@ bool get_path_state(const struct path *path, struct path_state *state)
 
 	state->rename_seq = raw_read_seqcount(&rename_lock.seqcount);
 	state->mount_seq = raw_read_seqcount(&mount_lock.seqcount);
-	state->unlinked = d_unlinked(dentry);
+	/* d_path() does not lock it either, and a rename is seen by its sequence */
+	state->unlinked = data_race(d_unlinked(dentry));
 
 	return !((state->rename_seq | state->mount_seq) & 1);
 }

@@ -166,7 +166,7 @@ static void set_slabs(bool fail)
 {
 	glob_t caches;
 
-	if (!maps_has_kmemleak()) {
+	if (!maps_has_kmemleak) {
 		if (fail && write_file(attribute(SLAB, "cache-filter"), "N"))
 			maps_die("cache-filter");
 		return;

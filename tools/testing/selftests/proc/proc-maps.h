@@ -130,10 +130,15 @@ static inline void maps_shrink_slabs(void)
 		closedir(dir);
 }
 
-/* Does the kernel look for memory that was lost itself? */
-static inline bool maps_has_kmemleak(void)
+/*
+ * Does the kernel look for memory that was lost itself? This is found out before
+ * a test takes on a user who may not know.
+ */
+static bool maps_has_kmemleak;
+
+static void __attribute__((constructor)) maps_look_for_kmemleak(void)
 {
-	return !access("/sys/kernel/debug/kmemleak", F_OK);
+	maps_has_kmemleak = !access("/sys/kernel/debug/kmemleak", F_OK);
 }
 
 /*
@@ -151,7 +156,7 @@ static inline long maps_kernel_memory(void)
 	ssize_t n;
 	int fd;
 
-	if (maps_has_kmemleak())
+	if (maps_has_kmemleak)
 		return 0;
 	/* what is freed after a grace period is free then, or soon */
 	for (int i = 0; i < 3; i++) {
