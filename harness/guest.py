@@ -60,6 +60,8 @@ BASE_RACES = re.compile("|".join(rf"KCSAN: data-race in ({a} / {b}|{b} / {a})$" 
     # it out of its hash list for a moment; C and Rust call it
     ("d_path", "__d_rehash"),
     ("d_path", "___d_drop"),
+    # fork copies all of a struct mm_struct before it sets what others change
+    ("copy_mm", r"\S+"),
 )))
 
 
