@@ -25,15 +25,11 @@ from run import build_all
 # The ticks of the guest's clock fall into one round more often than into
 # another, which makes up to 0.1 %.
 TOLERANCE = 1.002
-# In C these files hold mmap_lock over many VMAs. In Rust each is locked, and the
-# next one looked up from the root of the tree, since RCU is left for the page
-# tables. That is most of what there is to do for a VMA with a single page. What
-# they may cost as a multiple of C:
-MAY_COST_MORE = {
-    "smaps_rollup with a page each": 1.45,
-    "smaps of files in fives": 1.03,
-    "numa_maps of files in fives": 1.03,
-}
+# In C it holds mmap_lock over many VMAs. In Rust each is locked, and the next one
+# looked up from the root of the tree, since RCU is left for the page tables. That
+# is most of what there is to do for a VMA with a single page. What it may cost as
+# a multiple of C:
+MAY_COST_MORE = {"smaps_rollup with a page each": 1.45}
 # The most instructions of Rust for a line, or their ratio to those of C, and of calls.
 MOST = {"anonymous": 500, "files in fives": 900}
 MOST_RATIO = {"different files": 0.8}

@@ -68,21 +68,24 @@ MUTANTS = [
            f"{MODULE}/walk.rs", "Err((LockError::Contended, idle)) => Attempt::Failed(idle, Reason::Contended),",
            "Err((LockError::Contended, idle)) => Attempt::Detached(idle),"),
     Mutant("writer-at-the-snapshot", "does not notice a writer who was at work at the snapshot",
-           f"{MODULE}/address_space.rs", "snapshot.is_none_or(|speculation| speculation.retry())",
-           "snapshot.is_some_and(|speculation| speculation.retry())"),
-    Mutant("unlocked-before-the-lookup", "unlocks a VMA before it looks for the next one",
-           ITER, "        let found = iter.next(&guard);\n        drop(guard);\n",
-           "        drop(guard);\n        let found = iter.next(&guard);\n", error="borrow of moved value: `guard`"),
+           ITER, "self.seq & 1 != 0\n            || unsafe", "self.seq == 1\n            || unsafe"),
+    Mutant("snapshot-after-the-unlock", "takes the snapshot when the VMA is not locked any more",
+           f"{MODULE}/walk.rs", "                let snapshot = A::snapshot_locked(&locked);\n"
+           "                Left::Vma {\n                    rcu: A::pass(locked),\n",
+           "                let rcu = A::pass(locked);\n                let snapshot = A::snapshot(&rcu);\n"
+           "                Left::Vma {\n                    rcu,\n"),
+    Mutant("position-kept-after-a-writer", "goes on from where a VMA was before a writer came",
+           f"{MODULE}/walk.rs", "                A::set(&mut rcu, pos);\n", "                let _ = &mut rcu;\n"),
     Mutant("iterator-left-at-a-changed-vma", "goes on from where a VMA ended before it was locked",
            ITER, "            if last != guard.end() - 1 {", "            if last == 0 {"),
     Mutant("iterator-kept-over-rcu", "uses a position of an RCU section that was left",
-           ITER, "        LockedVma {\n            guard: self.guard,\n            iter: IterAtVma(self.iter.enter_rcu(end)),\n        }",
-           "        let _ = end;\n        LockedVma {\n            guard: self.guard,\n            iter: IterAtVma(RcuVmaIter {\n"
-           "                iter: self.iter,\n                rcu: rcu::read_lock(),\n            }),\n        }", kernel="kasan"),
+           ITER, "        unsafe { bindings::vma_iter_set(self.as_raw(), addr) };\n\n"
+           "        // INVARIANT: The position was set in the RCU", "        let _ = (self.as_raw(), addr);\n\n"
+           "        // INVARIANT: The position was set in the RCU"),
     Mutant("half-a-gap", "believes a gap of which only the beginning is one",
            ITER, "entry.is_null() && last == self.guard.start() - 1", "entry.is_null() && last != 0"),
     Mutant("iterator-left-in-the-gap", "goes on from the gap that it has verified",
-           ITER, "        // INVARIANT: The iterator is at the end of the VMA.\n        self.iter.0.set(self.guard.end());\n",
+           ITER, "        // INVARIANT: The iterator is at the end of the VMA.\n        self.iter.set(self.guard.end());\n",
            "        // INVARIANT: The iterator is at the end of the VMA.\n"),
     Mutant("record-that-did-not-fit", "goes on after a record that had no room",
            f"{MODULE}/records.rs", "Position::Address(_) => Position::Address(self.0),",

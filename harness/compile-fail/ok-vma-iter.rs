@@ -12,7 +12,7 @@ pub fn lock_first(mm: &MmWithUser) -> Option<usize> {
     let end = match found.start_read() {
         Ok(vma) => {
             let end = vma.end();
-            let _found = vma.next();
+            let _found = vma.pass().next();
             end
         }
         Err((_, iter)) => {
@@ -39,6 +39,6 @@ pub fn walk_page_tables(mm: &MmWithUser) -> Option<usize> {
     let found = VmaIter::new(mm, &mut state).enter_rcu(0).next().ok()?;
     let vma = found.start_read().ok()?.leave_rcu();
     let end = stats.gather(&vma, vma.start(), false);
-    let _next = vma.enter_rcu().next();
+    let _next = vma.unlock().enter_rcu(end).next();
     Some(end)
 }

@@ -4,7 +4,7 @@
 
 use crate::{
     sums::Sum,
-    walk::{AddressSpace, Event, LockError, Lookup, StableVma},
+    walk::{AddressSpace, Event, LockError, StableVma},
 };
 use core::{marker::PhantomData, ops::Range};
 use kernel::{
@@ -27,6 +27,9 @@ pub(crate) struct Pinned<'a>(PhantomData<&'a MmWithUser>);
 
 /// A reader that stands at a VMA of an address space that is pinned for `'a`.
 pub(crate) type At<'a> = crate::walk::At<Pinned<'a>>;
+
+/// A reader that has left a VMA of such an address space.
+pub(crate) type Left<'a> = crate::walk::Left<Pinned<'a>>;
 
 /// A reader that stands at a VMA of such an address space and may sleep.
 pub(crate) type Held<'a> = crate::walk::Held<Pinned<'a>>;
@@ -88,22 +91,47 @@ impl<'a, S: PageStats> Sum<Pinned<'a>> for S {
     }
 }
 
-impl<'a> At<'a> {
-    /// Returns the address space.
-    #[inline]
-    pub(crate) fn mm(&self) -> &'a MmWithUser {
-        match self {
-            Self::Vma(locked) => locked.address_space(),
-            Self::Mmap(at) => at.address_space(),
-        }
-    }
-
+impl At<'_> {
     /// Returns the VMA.
     #[inline]
     pub(crate) fn vma(&self) -> &VmaRef {
         match self {
             Self::Vma(locked) => locked,
             Self::Mmap(at) => at,
+        }
+    }
+}
+
+impl AsRef<VmaRef> for At<'_> {
+    #[inline]
+    fn as_ref(&self) -> &VmaRef {
+        self.vma()
+    }
+}
+
+impl AsRef<VmaRef> for Held<'_> {
+    #[inline]
+    fn as_ref(&self) -> &VmaRef {
+        self.vma()
+    }
+}
+
+impl<'a> Left<'a> {
+    /// Returns the address space.
+    #[inline]
+    pub(crate) fn mm(&self) -> &'a MmWithUser {
+        match self {
+            Self::Vma { snapshot, .. } => snapshot.address_space(),
+            Self::Mmap(at) => at.address_space(),
+        }
+    }
+
+    /// Returns the address from which the reader goes on.
+    #[inline]
+    pub(crate) fn pos(&self) -> usize {
+        match self {
+            Self::Vma { pos, .. } => *pos,
+            Self::Mmap(at) => at.end(),
         }
     }
 }
@@ -146,30 +174,6 @@ mod vma_locks {
         }
     }
 
-    impl<'a> Lookup<Pinned<'a>> for RcuVmaIter<'a> {
-        #[inline]
-        fn snapshot(&self) -> Option<MmapLockSpeculation<'a>> {
-            self.address_space().mmap_lock_speculate_try_begin()
-        }
-
-        #[inline]
-        fn find(self) -> Result<FoundVma<'a>, VmaIter<'a>> {
-            self.next()
-        }
-    }
-
-    impl<'a> Lookup<Pinned<'a>> for LockedVma<'a> {
-        #[inline]
-        fn snapshot(&self) -> Option<MmapLockSpeculation<'a>> {
-            self.address_space().mmap_lock_speculate_try_begin()
-        }
-
-        #[inline]
-        fn find(self) -> Result<FoundVma<'a>, VmaIter<'a>> {
-            self.next()
-        }
-    }
-
     impl From<Reason> for FallbackReason {
         fn from(reason: Reason) -> Self {
             match reason {
@@ -190,7 +194,7 @@ mod vma_locks {
         type Sleepable = SleepableVma<'a>;
         type MmapLocked = MmapVma<'a>;
         type Identity = VmaIdentity;
-        type Snapshot = Option<MmapLockSpeculation<'a>>;
+        type Snapshot = MmapLockSpeculation<'a>;
         type Error = Error;
 
         #[inline]
@@ -199,9 +203,28 @@ mod vma_locks {
         }
 
         #[inline]
-        fn changed_since(snapshot: Option<MmapLockSpeculation<'a>>) -> bool {
-            // A writer who was at it when the snapshot was taken may have gone on since.
-            snapshot.is_none_or(|speculation| speculation.retry())
+        fn snapshot(rcu: &RcuVmaIter<'a>) -> MmapLockSpeculation<'a> {
+            rcu.address_space().mmap_lock_speculate_begin()
+        }
+
+        #[inline]
+        fn snapshot_locked(locked: &LockedVma<'a>) -> MmapLockSpeculation<'a> {
+            locked.address_space().mmap_lock_speculate_begin()
+        }
+
+        #[inline]
+        fn changed_since(snapshot: &MmapLockSpeculation<'a>) -> bool {
+            snapshot.retry()
+        }
+
+        #[inline]
+        fn set(rcu: &mut RcuVmaIter<'a>, pos: usize) {
+            rcu.set(pos);
+        }
+
+        #[inline]
+        fn find(rcu: RcuVmaIter<'a>) -> Result<FoundVma<'a>, VmaIter<'a>> {
+            rcu.next()
         }
 
         #[inline]
@@ -218,6 +241,11 @@ mod vma_locks {
         }
 
         #[inline]
+        fn pass(locked: LockedVma<'a>) -> RcuVmaIter<'a> {
+            locked.pass()
+        }
+
+        #[inline]
         fn unlock(locked: LockedVma<'a>) -> VmaIter<'a> {
             locked.unlock()
         }
@@ -228,8 +256,8 @@ mod vma_locks {
         }
 
         #[inline]
-        fn enter_rcu_again(held: SleepableVma<'a>) -> LockedVma<'a> {
-            held.enter_rcu()
+        fn unlock_sleepable(held: SleepableVma<'a>) -> VmaIter<'a> {
+            held.unlock()
         }
 
         #[inline]
@@ -317,16 +345,6 @@ mod no_vma_locks {
         }
     }
 
-    impl<'a> Lookup<Pinned<'a>> for Never {
-        fn snapshot(&self) -> Never {
-            match *self {}
-        }
-
-        fn find(self) -> Result<Never, VmaIter<'a>> {
-            match self {}
-        }
-    }
-
     impl<'a> AddressSpace for Pinned<'a> {
         type Idle = VmaIter<'a>;
         type Rcu = Never;
@@ -342,8 +360,24 @@ mod no_vma_locks {
             Err(idle)
         }
 
-        fn changed_since(snapshot: Never) -> bool {
-            match snapshot {}
+        fn snapshot(rcu: &Never) -> Never {
+            match *rcu {}
+        }
+
+        fn snapshot_locked(locked: &Never) -> Never {
+            match *locked {}
+        }
+
+        fn changed_since(snapshot: &Never) -> bool {
+            match *snapshot {}
+        }
+
+        fn set(rcu: &mut Never, _pos: usize) {
+            match *rcu {}
+        }
+
+        fn find(rcu: Never) -> Result<Never, VmaIter<'a>> {
+            match rcu {}
         }
 
         fn try_lock(found: Never) -> Result<Never, (LockError, VmaIter<'a>)> {
@@ -354,6 +388,10 @@ mod no_vma_locks {
             match *locked {}
         }
 
+        fn pass(locked: Never) -> Never {
+            match locked {}
+        }
+
         fn unlock(locked: Never) -> VmaIter<'a> {
             match locked {}
         }
@@ -362,7 +400,7 @@ mod no_vma_locks {
             match locked {}
         }
 
-        fn enter_rcu_again(held: Never) -> Never {
+        fn unlock_sleepable(held: Never) -> VmaIter<'a> {
             match held {}
         }
 

@@ -11,8 +11,7 @@ use kernel::{mm::vma_iter::GateVma, prelude::*, seq_file::Index};
 
 /// A VMA whose page tables can be walked, which may sleep.
 ///
-/// There is no RCU section from one record to the next: the VMA stays locked, and the next one is
-/// looked up in an RCU section of its own.
+/// There is no RCU section from one record to the next: each VMA is looked up in one of its own.
 pub(crate) enum Entry<'s> {
     Vma(Held<'s>),
     Gate(GateVma),
@@ -34,7 +33,7 @@ impl<'s> Entry<'s> {
     /// Goes on to the next record.
     pub(crate) fn next(self, resume: &mut Resume, index: &mut Index) -> Result<Option<Self>> {
         match self {
-            Self::Vma(held) => Ok(resume.next(held.resume(), index)?.map(Self::from)),
+            Self::Vma(held) => Ok(resume.next_after_sleep(held, index)?.map(Self::from)),
             Self::Gate(_) | Self::Nothing => {
                 records::end(index);
                 Ok(None)
@@ -42,10 +41,11 @@ impl<'s> Entry<'s> {
         }
     }
 
-    /// Sums up what is mapped in the VMA, see [`sums::sum_one`].
+    /// Sums up what is mapped in the VMA, see [`sums::sum_one`]. Returns the record that the sum is
+    /// about.
     #[inline]
-    pub(crate) fn sum<S: Sum<Pinned<'s>>>(&mut self, resume: &Resume, sum: &mut S) -> Result {
-        *self = match core::mem::replace(self, Self::Nothing) {
+    pub(crate) fn sum<S: Sum<Pinned<'s>>>(self, resume: &Resume, sum: &mut S) -> Result<Self> {
+        Ok(match self {
             Self::Vma(held) => {
                 let mm = held.mm();
                 match sums::sum_one(held, resume.address(), sum)? {
@@ -54,7 +54,6 @@ impl<'s> Entry<'s> {
                 }
             }
             other => other,
-        };
-        Ok(())
+        })
     }
 }

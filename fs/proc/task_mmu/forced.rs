@@ -22,7 +22,7 @@
 use crate::{
     address_space::Pinned,
     scripted::add,
-    walk::{self, AddressSpace, Event, LockError, Lookup, StableVma},
+    walk::{self, AddressSpace, Event, LockError, StableVma},
 };
 use core::{cell::Cell, marker::PhantomData, ops::Range};
 use kernel::{
@@ -47,7 +47,9 @@ use kernel::{
 /// A moment at which a writer may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
-    /// Before the next VMA is looked up, with the previous one locked if there is one.
+    /// After a VMA has been unlocked, before the reader goes on.
+    Left,
+    /// Before the next VMA is looked up. Nothing is locked.
     Find,
     /// After it has been found, before it is locked. Nothing is locked.
     Lock,
@@ -69,7 +71,7 @@ pub(crate) struct Script<'b> {
     pending: Cell<Option<Writer>>,
     /// A VMA that a writer cannot get past until the reader takes the fallback.
     barrier: Cell<Option<SleepableVma<'b>>>,
-    moments: [Cell<usize>; 3],
+    moments: [Cell<usize>; 4],
     /// The events that the reader was told to note.
     pub(crate) events: Cell<[Option<Event>; 8]>,
     /// How often it has searched the tree.
@@ -84,7 +86,7 @@ impl<'b> Script<'b> {
             steps,
             pending: Cell::new(None),
             barrier: Cell::new(barrier),
-            moments: [const { Cell::new(0) }; 3],
+            moments: [const { Cell::new(0) }; 4],
             events: Cell::new([None; 8]),
             lookups: Cell::new(0),
             failures: Cell::new(0),
@@ -183,38 +185,6 @@ impl<T: StableVma> StableVma for With<'_, '_, T> {
     }
 }
 
-impl<'s, 'b: 's, 'a> Lookup<Forced<'s, 'b, 'a>> for With<'s, 'b, RcuVmaIter<'a>> {
-    fn snapshot(&self) -> Option<MmapLockSpeculation<'a>> {
-        self.inner.snapshot()
-    }
-
-    fn find(self) -> Result<With<'s, 'b, FoundVma<'a>>, With<'s, 'b, VmaIter<'a>>> {
-        let Self { inner, script } = self;
-        script.reach(Moment::Find, None);
-        add(&script.lookups);
-        match Lookup::<Pinned<'a>>::find(inner) {
-            Ok(inner) => Ok(With::new(inner, script)),
-            Err(inner) => Err(With::new(inner, script)),
-        }
-    }
-}
-
-impl<'s, 'b: 's, 'a> Lookup<Forced<'s, 'b, 'a>> for With<'s, 'b, LockedVma<'a>> {
-    fn snapshot(&self) -> Option<MmapLockSpeculation<'a>> {
-        self.inner.snapshot()
-    }
-
-    fn find(self) -> Result<With<'s, 'b, FoundVma<'a>>, With<'s, 'b, VmaIter<'a>>> {
-        let Self { inner, script } = self;
-        script.reach(Moment::Find, Some(&inner));
-        add(&script.lookups);
-        match Lookup::<Pinned<'a>>::find(inner) {
-            Ok(inner) => Ok(With::new(inner, script)),
-            Err(inner) => Err(With::new(inner, script)),
-        }
-    }
-}
-
 /// The address space of a reader to whom a script happens.
 pub(crate) struct Forced<'s, 'b, 'a>(PhantomData<(&'s Script<'b>, &'a ())>);
 
@@ -226,7 +196,7 @@ impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {
     type Sleepable = With<'s, 'b, SleepableVma<'a>>;
     type MmapLocked = With<'s, 'b, MmapVma<'a>>;
     type Identity = VmaIdentity;
-    type Snapshot = Option<MmapLockSpeculation<'a>>;
+    type Snapshot = MmapLockSpeculation<'a>;
     type Error = Error;
 
     fn enter_rcu(idle: Self::Idle, pos: usize) -> Result<Self::Rcu, Self::Idle> {
@@ -236,8 +206,30 @@ impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {
         }
     }
 
-    fn changed_since(snapshot: Self::Snapshot) -> bool {
+    fn snapshot(rcu: &Self::Rcu) -> Self::Snapshot {
+        Pinned::snapshot(&rcu.inner)
+    }
+
+    fn snapshot_locked(locked: &Self::Locked) -> Self::Snapshot {
+        Pinned::snapshot_locked(&locked.inner)
+    }
+
+    fn changed_since(snapshot: &Self::Snapshot) -> bool {
         Pinned::changed_since(snapshot)
+    }
+
+    fn set(rcu: &mut Self::Rcu, pos: usize) {
+        Pinned::set(&mut rcu.inner, pos);
+    }
+
+    fn find(rcu: Self::Rcu) -> Result<Self::Found, Self::Idle> {
+        let With { inner, script } = rcu;
+        script.reach(Moment::Find, None);
+        add(&script.lookups);
+        match Pinned::find(inner) {
+            Ok(inner) => Ok(With::new(inner, script)),
+            Err(inner) => Err(With::new(inner, script)),
+        }
     }
 
     fn try_lock(found: Self::Found) -> Result<Self::Locked, (LockError, Self::Idle)> {
@@ -257,6 +249,13 @@ impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {
         Pinned::is_gap_before(&mut locked.inner, pos)
     }
 
+    fn pass(locked: Self::Locked) -> Self::Rcu {
+        let With { inner, script } = locked;
+        let rcu = Pinned::pass(inner);
+        script.reach(Moment::Left, None);
+        With::new(rcu, script)
+    }
+
     fn unlock(locked: Self::Locked) -> Self::Idle {
         With::new(Pinned::unlock(locked.inner), locked.script)
     }
@@ -265,8 +264,8 @@ impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {
         With::new(Pinned::leave_rcu(locked.inner), locked.script)
     }
 
-    fn enter_rcu_again(held: Self::Sleepable) -> Self::Locked {
-        With::new(Pinned::enter_rcu_again(held.inner), held.script)
+    fn unlock_sleepable(held: Self::Sleepable) -> Self::Idle {
+        With::new(Pinned::unlock_sleepable(held.inner), held.script)
     }
 
     fn lock_mmap(idle: Self::Idle, pos: usize) -> Result<Option<Self::MmapLocked>> {

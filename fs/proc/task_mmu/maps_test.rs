@@ -51,22 +51,22 @@ mod tests {
     use super::*;
 
     #[cfg(CONFIG_PER_VMA_LOCK)]
-    use crate::{address_space::Pinned, walk::AddressSpace};
-    #[cfg(CONFIG_PER_VMA_LOCK)]
-    use kernel::{mm::vma_iter::StartReadError, sync::rcu::synchronize_rcu};
-
-    #[cfg(all(CONFIG_PER_VMA_LOCK, CONFIG_PROC_PAGE_MONITOR))]
     use crate::{
-        address_space::Held,
-        sums::{self, Sum},
+        address_space::{Held, Pinned},
+        walk::AddressSpace,
     };
-    #[cfg(all(CONFIG_PER_VMA_LOCK, CONFIG_PROC_PAGE_MONITOR))]
+    #[cfg(CONFIG_PER_VMA_LOCK)]
     use kernel::{
-        fs::proc::page_walk::MemSizeStats,
-        mm::test_mm::Writer,
+        mm::{test_mm::Writer, vma_iter::StartReadError},
         processor::cpu_relax,
+        sync::rcu::synchronize_rcu,
         time::{Delta, Instant, Monotonic},
     };
+
+    #[cfg(all(CONFIG_PER_VMA_LOCK, CONFIG_PROC_PAGE_MONITOR))]
+    use crate::sums::{self, Sum};
+    #[cfg(all(CONFIG_PER_VMA_LOCK, CONFIG_PROC_PAGE_MONITOR))]
+    use kernel::fs::proc::page_walk::MemSizeStats;
 
     #[test]
     fn no_vmas() -> Result {
@@ -96,7 +96,7 @@ mod tests {
                 wrong += 1;
             }
             n += 1;
-            at = walk::next(here)?;
+            at = walk::next(here.leave())?;
         }
 
         // A test must not end with anything locked, so only now.
@@ -136,7 +136,7 @@ mod tests {
                 let mut at: Option<At<'_>> = walk::first(VmaIter::new(&mm, &mut state), 0)?;
                 for _ in 0..stop_at {
                     if let Some(here) = at {
-                        at = walk::next(here)?;
+                        at = walk::next(here.leave())?;
                     }
                 }
                 at.map(|at| at.range())
@@ -185,7 +185,7 @@ mod tests {
         let mut index = found;
         let mut state = VmaIterState::new();
         let at: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
-        let next = match Resume::default().next(at, &mut index)? {
+        let next = match Resume::default().next_after_sleep(at.hold(), &mut index)? {
             Some(Record::Vma(at)) => Some(at.range()),
             _ => None,
         };
@@ -246,7 +246,7 @@ mod tests {
         };
         let range = locked.range();
         let gap = range.start > pos && locked.gap_from(pos);
-        let next = match locked.next() {
+        let next = match locked.pass().next() {
             Ok(found) => found.start_read().map_err(|_| EBUSY)?.range(),
             Err(_) => 0..0,
         };
@@ -355,18 +355,45 @@ mod tests {
     fn speculation_notices_a_writer() -> Result {
         let mm = two_with_a_gap()?;
 
-        let quiet = mm.mmap_lock_speculate_try_begin().ok_or(EBUSY)?;
+        let quiet = mm.mmap_lock_speculate_begin();
         assert!(!quiet.retry());
         mm.unmap(pages(20..30))?;
         assert!(quiet.retry());
         Ok(())
     }
 
+    /// Has the writer begun, and returns whether it has come to wait for the VMA.
+    #[cfg(CONFIG_PER_VMA_LOCK)]
+    fn waits_for(writer: &Writer, held: &Held<'_>) -> bool {
+        writer.start();
+        let begin = Instant::<Monotonic>::now();
+        loop {
+            match held {
+                Held::Vma(vma) if vma.is_contended() => return true,
+                _ if begin.elapsed() > Delta::from_secs(5) => return false,
+                _ => cpu_relax(),
+            }
+        }
+    }
+
     /// A writer who is at work when a lookup begins may go on after it.
     #[cfg(CONFIG_PER_VMA_LOCK)]
     #[test]
-    fn a_writer_at_work_is_one_who_comes() {
-        assert!(Pinned::changed_since(None));
+    fn a_writer_at_work_is_one_who_comes() -> Result {
+        let mm = two_with_a_gap()?;
+        let writer = mm.writer(|mm| mm.unmap(pages(0..10)))?;
+
+        let mut state = VmaIterState::new();
+        let at: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
+        let held = at.hold();
+        let waits = waits_for(&writer, &held);
+        let doubtful = mm.mmap_lock_speculate_begin().retry();
+        drop(held);
+        writer.finish()?;
+
+        assert!(waits);
+        assert!(doubtful);
+        Ok(())
     }
 
     /// The nodes of the tree in which the reader has found the VMA are replaced and freed while it
@@ -394,7 +421,7 @@ mod tests {
         // The first waits for the readers, the second for what is done after them.
         synchronize_rcu();
         synchronize_rcu();
-        let next = walk::next(held.resume())?.map(|at| at.range());
+        let next = walk::next_after_sleep(held)?.map(|at| at.range());
 
         assert_eq!(next, Some(pages(300..310)));
         Ok(())
@@ -409,25 +436,6 @@ mod tests {
         CONFIG_PAGE_SIZE_4KB
     ))]
     const PAGES: usize = 4 * 512;
-
-    /// Has the writer begun, and returns whether it has come to wait for the VMA.
-    #[cfg(all(
-        CONFIG_PER_VMA_LOCK,
-        CONFIG_PROC_PAGE_MONITOR,
-        CONFIG_64BIT,
-        CONFIG_PAGE_SIZE_4KB
-    ))]
-    fn waits_for(writer: &Writer, held: &Held<'_>) -> bool {
-        writer.start();
-        let begin = Instant::<Monotonic>::now();
-        loop {
-            match held {
-                Held::Vma(vma) if vma.is_contended() => return true,
-                _ if begin.elapsed() > Delta::from_secs(5) => return false,
-                _ => cpu_relax(),
-            }
-        }
-    }
 
     /// A writer waits for the VMA while its page tables are walked.
     #[cfg(all(

@@ -10,7 +10,7 @@ use kernel::{
     alloc::flags::GFP_KERNEL_ACCOUNT,
     fs::proc::{
         page_walk::{
-            show_numa_map_vma,
+            show_numa_map_values,
             Mempolicy,
             NumaMaps, //
         },
@@ -40,6 +40,7 @@ impl Operations for Numa {
     type State = State;
     type Session = Session;
     type Cursor<'s> = Cursor<'s>;
+    type Shown<'s> = Cursor<'s>;
 
     fn start(&self, index: Index) -> Result<Option<Session>> {
         self.0.begin(index)
@@ -63,24 +64,34 @@ impl Operations for Numa {
     fn next<'s>(
         &self,
         state: &mut State,
-        cursor: Self::Cursor<'s>,
+        shown: Self::Shown<'s>,
         index: &mut Index,
     ) -> Result<Option<Cursor<'s>>> {
-        let Cursor { entry, mempolicy } = cursor;
+        let Cursor { entry, mempolicy } = shown;
 
         let next = entry.next(&mut state.resume, index)?;
         Ok(next.map(|entry| Cursor { entry, mempolicy }))
     }
 
-    fn show<'s>(&self, state: &mut State, m: &SeqFile, cursor: &mut Self::Cursor<'s>) -> Result {
+    fn show<'s>(
+        &self,
+        state: &mut State,
+        m: &SeqFile,
+        cursor: Self::Cursor<'s>,
+    ) -> Result<Self::Shown<'s>> {
         let State { resume, stats } = state;
+        let Cursor { entry, mempolicy } = cursor;
 
-        cursor.entry.sum(resume, &mut **stats)?;
+        let entry = entry.sum(resume, &mut **stats)?;
         // The gate VMA has neither pages nor a policy.
-        if let Entry::Vma(held) = &cursor.entry {
-            show_numa_map_vma(m, held.vma(), stats, &cursor.mempolicy);
+        if let Entry::Vma(held) = &entry {
+            let mut line = m.line();
+            line.put_hexadecimal(held.vma().start() as u64, 8);
+            line.put(b" ");
+            line.leave_open();
+            show_numa_map_values(m, held.vma(), stats, &mempolicy);
         }
-        Ok(())
+        Ok(Cursor { entry, mempolicy })
     }
 }
 

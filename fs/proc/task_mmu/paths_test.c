@@ -33,15 +33,15 @@ static void close_root(struct kunit *test)
 static bool is_noticed(struct kunit *test, void (*change)(struct kunit *test))
 {
 	struct file *file = test->priv;
-	struct path_state before, after;
+	u64 before, after;
 
-	KUNIT_EXPECT_TRUE(test, get_path_state(&file->f_path, &before));
+	before = get_path_state(&file->f_path);
 	change(test);
-	KUNIT_EXPECT_TRUE(test, get_path_state(&file->f_path, &after));
+	after = get_path_state(&file->f_path);
+	KUNIT_EXPECT_NE(test, before, PATH_STATE_UNKNOWN);
+	KUNIT_EXPECT_NE(test, after, PATH_STATE_UNKNOWN);
 
-	return before.rename_seq != after.rename_seq ||
-	       before.mount_seq != after.mount_seq ||
-	       before.unlinked != after.unlinked;
+	return before != after;
 }
 
 static void change_nothing(struct kunit *test)
@@ -51,25 +51,23 @@ static void change_nothing(struct kunit *test)
 static void rename_something(struct kunit *test)
 {
 	struct file *file = test->priv;
-	struct path_state state;
-	bool told;
+	u64 state;
 
 	write_seqlock(&rename_lock);
-	told = get_path_state(&file->f_path, &state);
+	state = get_path_state(&file->f_path);
 	write_sequnlock(&rename_lock);
-	KUNIT_EXPECT_FALSE(test, told);
+	KUNIT_EXPECT_EQ(test, state, PATH_STATE_UNKNOWN);
 }
 
 static void mount_something(struct kunit *test)
 {
 	struct file *file = test->priv;
-	struct path_state state;
-	bool told;
+	u64 state;
 
 	write_seqlock(&mount_lock);
-	told = get_path_state(&file->f_path, &state);
+	state = get_path_state(&file->f_path);
 	write_sequnlock(&mount_lock);
-	KUNIT_EXPECT_FALSE(test, told);
+	KUNIT_EXPECT_EQ(test, state, PATH_STATE_UNKNOWN);
 }
 
 static void nothing_changes(struct kunit *test)
@@ -98,10 +96,9 @@ static const struct file_operations no_operations = {};
 static void name_of_its_own(struct kunit *test)
 {
 	struct file *file = anon_inode_getfile("[a-test]", &no_operations, NULL, O_RDONLY);
-	struct path_state state;
 
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, file);
-	KUNIT_EXPECT_FALSE(test, get_path_state(&file->f_path, &state));
+	KUNIT_EXPECT_EQ(test, get_path_state(&file->f_path), PATH_STATE_UNKNOWN);
 	fput(file);
 }
 

@@ -3,7 +3,7 @@
 //! What the files that have a record for each VMA have in common.
 
 use crate::{
-    address_space::At,
+    address_space::{At, Held, Left},
     position::Position,
     walk::{self, StableVma},
 };
@@ -126,18 +126,39 @@ impl Resume {
         Ok(arrive(found, mm, index))
     }
 
-    /// Finds the record after that of `at`, and sets `index` to what follows it.
+    /// Finds the record after the one that was left, and sets `index` to what follows it.
+    ///
+    /// All records before this have been shown. Whoever goes on with this file goes on from here,
+    /// even if the walk fails: the index only has to change then.
     // On the way to each line, see `walk::next()`.
     #[inline(always)]
-    pub(crate) fn next<'s>(&mut self, at: At<'s>, index: &mut Index) -> Result<Option<Record<'s>>> {
-        // All records before this have been shown. Whoever goes on with this file goes on from
-        // here, even if the walk fails: the index only has to change then.
-        let previous = *index;
-        self.0 = at.range().end;
-        *index += 1;
+    pub(crate) fn next<'s>(
+        &mut self,
+        left: Left<'s>,
+        index: &mut Index,
+    ) -> Result<Option<Record<'s>>> {
+        let mm = left.mm();
+        self.0 = left.pos();
 
-        let mm = at.mm();
-        let record = arrive(walk::next(at)?, mm, index);
+        // The VMA has been locked since the index was set to its end, and that of the next one is
+        // above it.
+        let at = walk::next(left).inspect_err(|_| *index += 1)?;
+        Ok(arrive(at, mm, index))
+    }
+
+    /// Finds the record after that of `held`, like [`Resume::next`].
+    #[inline]
+    pub(crate) fn next_after_sleep<'s>(
+        &mut self,
+        held: Held<'s>,
+        index: &mut Index,
+    ) -> Result<Option<Record<'s>>> {
+        let mm = held.mm();
+        let previous = *index;
+        self.0 = held.range().end;
+
+        let at = walk::next_after_sleep(held).inspect_err(|_| *index += 1)?;
+        let record = arrive(at, mm, index);
         // The previous index was that of a VMA which may have been split before it was shown.
         if *index == previous {
             *index += 1;

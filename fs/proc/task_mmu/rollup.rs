@@ -30,6 +30,7 @@ impl Operations for Rollup {
     type State = ();
     type Session = Session;
     type Cursor<'s> = Totals;
+    type Shown<'s> = ();
 
     fn start(&self, index: Index) -> Result<Option<Session>> {
         match index {
@@ -53,14 +54,19 @@ impl Operations for Rollup {
     fn next<'s>(
         &self,
         _state: &mut (),
-        _totals: Self::Cursor<'s>,
+        _shown: Self::Shown<'s>,
         index: &mut Index,
     ) -> Result<Option<Self::Cursor<'s>>> {
         *index += 1;
         Ok(None)
     }
 
-    fn show<'s>(&self, _state: &mut (), m: &SeqFile, totals: &mut Self::Cursor<'s>) -> Result {
+    fn show<'s>(
+        &self,
+        _state: &mut (),
+        m: &SeqFile,
+        totals: Self::Cursor<'s>,
+    ) -> Result<Self::Shown<'s>> {
         show_rollup(m, &totals.range, &totals.stats);
         Ok(())
     }

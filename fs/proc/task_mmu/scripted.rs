@@ -6,7 +6,7 @@
 //! protocol is reached, every time. The address space counts what the reader does, and notes when
 //! it does something that its states should have ruled out.
 
-use crate::walk::{self, AddressSpace, Event, LockError, Lookup, StableVma};
+use crate::walk::{self, AddressSpace, Event, LockError, StableVma};
 use core::{cell::Cell, marker::PhantomData, ops::Range};
 
 /// A VMA: its identity, and the addresses that it covers.
@@ -24,7 +24,7 @@ pub(crate) const fn vma(id: u32, start: usize, end: usize) -> Vma {
 /// A moment at which a writer may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
-    /// Before the reader looks up the next VMA, which it does with the previous one locked.
+    /// Before the reader looks up the next VMA.
     Find,
     /// While the reader, which looks for a VMA from an address in a gap, passes the gap.
     Pass,
@@ -311,11 +311,7 @@ impl<'a> Snapshot<'a> {
     }
 }
 
-impl<'a, const VMA_LOCKS: bool> Lookup<Scripted<'a, VMA_LOCKS>> for Rcu<'a> {
-    fn snapshot(&self) -> Snapshot<'a> {
-        Snapshot::new(self.space)
-    }
-
+impl<'a> Rcu<'a> {
     fn find(self) -> Result<Found<'a>, &'a Space> {
         let space = self.space;
         space.moment(Moment::Find);
@@ -349,19 +345,6 @@ impl<'a, const VMA_LOCKS: bool> Lookup<Scripted<'a, VMA_LOCKS>> for Rcu<'a> {
     }
 }
 
-impl<'a, const VMA_LOCKS: bool> Lookup<Scripted<'a, VMA_LOCKS>> for Locked<'a> {
-    fn snapshot(&self) -> Snapshot<'a> {
-        Snapshot::new(self.rcu.space)
-    }
-
-    fn find(self) -> Result<Found<'a>, &'a Space> {
-        let Self { lock, rcu, .. } = self;
-        let found = Lookup::<Scripted<'a, VMA_LOCKS>>::find(rcu);
-        drop(lock);
-        found
-    }
-}
-
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Killed;
 
@@ -392,9 +375,25 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
         })
     }
 
-    fn changed_since(Snapshot(space, sequence): Snapshot<'a>) -> bool {
+    fn snapshot(rcu: &Rcu<'a>) -> Snapshot<'a> {
+        Snapshot::new(rcu.space)
+    }
+
+    fn snapshot_locked(locked: &Locked<'a>) -> Snapshot<'a> {
+        Snapshot::new(locked.rcu.space)
+    }
+
+    fn changed_since(Snapshot(space, sequence): &Snapshot<'a>) -> bool {
         space.moment(Moment::Verify);
-        sequence != Some(space.sequence.get())
+        *sequence != Some(space.sequence.get())
+    }
+
+    fn set(rcu: &mut Rcu<'a>, pos: usize) {
+        rcu.place = Place::At(pos);
+    }
+
+    fn find(rcu: Rcu<'a>) -> Result<Found<'a>, &'a Space> {
+        rcu.find()
     }
 
     fn try_lock(found: Found<'a>) -> Result<Locked<'a>, (LockError, &'a Space)> {
@@ -418,6 +417,12 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
         space.lookup(pos) == Some(locked.vma)
     }
 
+    fn pass(locked: Locked<'a>) -> Rcu<'a> {
+        let Locked { lock, rcu, .. } = locked;
+        drop(lock);
+        rcu
+    }
+
     fn unlock(locked: Locked<'a>) -> &'a Space {
         locked.rcu.space
     }
@@ -428,18 +433,8 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
         Sleepable { vma, lock }
     }
 
-    fn enter_rcu_again(held: Sleepable<'a>) -> Locked<'a> {
-        let Sleepable { vma, lock } = held;
-        let space = lock.space;
-        Locked {
-            vma,
-            lock,
-            rcu: Rcu {
-                space,
-                place: Place::At(vma.end),
-                _rcu: Held::new(&space.held_rcu),
-            },
-        }
+    fn unlock_sleepable(held: Sleepable<'a>) -> &'a Space {
+        held.lock.space
     }
 
     fn lock_mmap(space: &'a Space, pos: usize) -> Result<Option<MmapLocked<'a>>, Killed> {

@@ -4,13 +4,15 @@
 
 use crate::{
     entries::Entry,
-    records::{Process, Resume, Session},
+    lines::{print, State},
+    records::{Process, Session},
 };
 use kernel::{
     fs::proc::{
+        name::LastFile,
         page_walk::{
             show_smap_gate,
-            show_smap_vma,
+            show_smap_values,
             MemSizeStats, //
         },
         PidFile, PidInode,
@@ -23,9 +25,10 @@ use kernel::{
 pub(crate) struct Smaps(Process);
 
 impl Operations for Smaps {
-    type State = Resume;
+    type State = State;
     type Session = Session;
     type Cursor<'s> = Entry<'s>;
+    type Shown<'s> = Entry<'s>;
 
     fn start(&self, index: Index) -> Result<Option<Session>> {
         self.0.begin(index)
@@ -33,37 +36,50 @@ impl Operations for Smaps {
 
     fn first<'s>(
         &self,
-        resume: &mut Resume,
+        state: &mut State,
         session: &'s mut Session,
         index: &mut Index,
     ) -> Result<Option<Entry<'s>>> {
-        Ok(resume.first(session, index)?.map(Entry::from))
+        Ok(state.resume.first(session, index)?.map(Entry::from))
     }
 
     fn next<'s>(
         &self,
-        resume: &mut Resume,
-        entry: Self::Cursor<'s>,
+        state: &mut State,
+        shown: Self::Shown<'s>,
         index: &mut Index,
     ) -> Result<Option<Entry<'s>>> {
-        entry.next(resume, index)
+        shown.next(&mut state.resume, index)
     }
 
-    fn show<'s>(&self, resume: &mut Resume, m: &SeqFile, entry: &mut Self::Cursor<'s>) -> Result {
+    fn show<'s>(
+        &self,
+        state: &mut State,
+        m: &SeqFile,
+        entry: Self::Cursor<'s>,
+    ) -> Result<Self::Shown<'s>> {
         let mut stats = MemSizeStats::new();
 
-        entry.sum(resume, &mut stats)?;
-        match entry {
-            Entry::Vma(held) => show_smap_vma(m, held.vma(), &stats),
+        let entry = entry.sum(&state.resume, &mut stats)?;
+        match &entry {
+            Entry::Vma(held) => {
+                print(m, held, &mut state.last_file, |_| ());
+                show_smap_values(m, held.vma(), &stats);
+            }
             Entry::Gate(gate) => show_smap_gate(m, gate),
             Entry::Nothing => {}
         }
-        Ok(())
+        Ok(entry)
+    }
+
+    #[inline]
+    fn stop(&self, state: &mut State) {
+        state.last_file = LastFile::default();
     }
 }
 
 impl PidFile for Smaps {
-    fn open(inode: &PidInode) -> Result<(Self, Resume)> {
-        Ok((Self(Process::open(inode)?), Resume::default()))
+    fn open(inode: &PidInode) -> Result<(Self, State)> {
+        Ok((Self(Process::open(inode)?), State::default()))
     }
 }

@@ -28,14 +28,10 @@ void get_vma_name(struct vm_area_struct *vma, const struct path **path,
 		  const char **name, const char **name_fmt);
 void show_map_vma(struct seq_file *m, struct vm_area_struct *vma);
 
-/* What the text of a path depends on besides the path and the root. */
-struct path_state {
-	unsigned int rename_seq;
-	unsigned int mount_seq;
-	bool unlinked;
-};
+/* The state of a path whose text may change at any moment. */
+#define PATH_STATE_UNKNOWN 1ULL
 
-bool get_path_state(const struct path *path, struct path_state *state);
+u64 get_path_state(const struct path *path);
 
 /* A walk of page tables that can be broken off and gone on with later. */
 struct walk_stop {
@@ -75,8 +71,8 @@ struct mem_size_stats {
 unsigned long smaps_gather(struct vm_area_struct *vma,
 			   struct mem_size_stats *mss, unsigned long start,
 			   bool mmap_locked);
-void show_smap_vma(struct seq_file *m, struct vm_area_struct *vma,
-		   const struct mem_size_stats *mss);
+void show_smap_values(struct seq_file *m, struct vm_area_struct *vma,
+		      const struct mem_size_stats *mss);
 void show_rollup(struct seq_file *m, unsigned long start, unsigned long end,
 		 const struct mem_size_stats *mss);
 #endif
@@ -97,9 +93,9 @@ struct numa_maps {
 struct mempolicy *get_task_mempolicy(struct task_struct *task);
 unsigned long numa_maps_gather(struct vm_area_struct *vma, struct numa_maps *md,
 			       unsigned long start, bool mmap_locked);
-void show_numa_map_vma(struct seq_file *m, struct vm_area_struct *vma,
-		       const struct numa_maps *md,
-		       struct mempolicy *task_mempolicy);
+void show_numa_map_values(struct seq_file *m, struct vm_area_struct *vma,
+			  const struct numa_maps *md,
+			  struct mempolicy *task_mempolicy);
 #endif
 
 void note_vma_walk_retry(struct mm_struct *mm, unsigned long addr);

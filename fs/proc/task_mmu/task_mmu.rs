@@ -18,9 +18,9 @@
 //!                  address_space.rs -> kernel::mm::vma_iter
 //! ```
 //!
-//! The lines of `maps` are written here, with names from C. How page tables are looked at, and what
-//! the other files print, is C: `smaps_gather()`, `show_smap_vma()` and others of
-//! `fs/proc/task_mmu.c`. The `ioctl` of `maps` is in `query.rs`.
+//! The lines of `maps`, which the entries of `smaps` begin with, are written by `lines.rs`, with
+//! names from C. How page tables are looked at, and what else is printed, is C: `smaps_gather()`,
+//! `show_smap_values()` and others of `fs/proc/task_mmu.c`. The `ioctl` of `maps` is in `query.rs`.
 //!
 //! `fs/proc/task_mmu.c` decides by the parameter `task_mmu.rust` which of the two implementations a
 //! file gets when it is opened.
@@ -33,6 +33,7 @@
 mod address_space;
 #[cfg(any(CONFIG_PROC_PAGE_MONITOR, CONFIG_NUMA))]
 mod entries;
+mod lines;
 mod maps;
 #[cfg(CONFIG_NUMA)]
 mod numa_maps;

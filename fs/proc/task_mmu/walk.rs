@@ -36,27 +36,30 @@
 //!                     after the change
 //! ```
 //!
-//! A gap is therefore only believed if nobody can have changed the address space since the lookup,
-//! or if it is looked at once more with the VMA locked. While it is locked its range cannot change,
-//! so that what was seen of the addresses before it was true at that moment.
+//! A gap is therefore only believed if nobody can have changed the address space since the lookup
+//! began, or if it is looked at once more with the VMA locked. While it is locked its range cannot
+//! change, so that what was seen of the addresses before it was true at that moment.
 //!
-//! # Why the previous VMA stays locked during the lookup
+//! # Why the lookup begins before the previous VMA is unlocked
 //!
-//! An iterator goes on from the entry that it found last. If that VMA has been unlocked, a writer
-//! may come before the lookup and merge it with its neighbour:
+//! A VMA is locked for as long as something is copied from it, and no longer: who wants to change
+//! it has to wait for that. Then the reader goes on. An iterator goes on from the entry that it
+//! found last, and before it does, a writer may merge that with its neighbour:
 //!
 //! ```text
 //!                           pos
 //!                            |
-//!    when shown       [  A   ][    B    ]       [  C  ]
+//!    when copied      [  A   ][    B    ]       [  C  ]
 //!    when unlocked    [        A        ]       [  C  ]
 //!                            ^                  ^
 //!                            the entry that covers the last address of A is followed by C, so that
 //!                            the reader would show a gap in place of B
 //! ```
 //!
-//! No snapshot would tell, because nothing changes between this lookup and the lock on C. So the
-//! next VMA is looked up with A still locked, when nobody can change where A ends.
+//! A snapshot that is taken now would not tell, because nothing changes between this lookup and the
+//! lock on C. So it is taken while A is locked, when nobody can change where A ends. If a writer
+//! may have come since, the iterator is set to `pos` after another snapshot. One who comes after
+//! that makes the gap before C doubtful.
 //!
 //! # Lookups are not atomic
 //!
@@ -118,15 +121,6 @@ pub(crate) trait StableVma {
     fn range(&self) -> Range<usize>;
 }
 
-/// A state from which a reader can look up a VMA under RCU.
-pub(crate) trait Lookup<A: AddressSpace> {
-    /// Takes a snapshot, for [`AddressSpace::changed_since`].
-    fn snapshot(&self) -> A::Snapshot;
-
-    /// Finds the next VMA. If there is none, the RCU section is left.
-    fn find(self) -> Result<A::Found, A::Idle>;
-}
-
 /// The operations on an address space that the protocol is made of.
 ///
 /// The associated types are the states of the reader. A function that leaves a state takes it by
@@ -135,13 +129,12 @@ pub(crate) trait Lookup<A: AddressSpace> {
 pub(crate) trait AddressSpace: Sized {
     /// Nothing is held.
     type Idle;
-    /// In an RCU section, with an iterator at an address.
-    type Rcu: Lookup<Self>;
+    /// In an RCU section, with an iterator at an address, or at an entry that it has found.
+    type Rcu;
     /// In an RCU section. A VMA has been found. It is not locked and may be stale.
     type Found;
-    /// In an RCU section, with a VMA read-locked. The next one is looked up from its end, before it
-    /// is unlocked.
-    type Locked: StableVma + Lookup<Self>;
+    /// In an RCU section, with a VMA read-locked.
+    type Locked: StableVma;
     /// A VMA is read-locked, outside of any RCU section, so that the reader may sleep.
     type Sleepable: StableVma;
     /// `mmap_lock` is held for reading, with an iterator that stands at a VMA.
@@ -156,8 +149,20 @@ pub(crate) trait AddressSpace: Sized {
     /// Enters an RCU section, with the iterator at `pos`. Fails where VMAs have no locks.
     fn enter_rcu(idle: Self::Idle, pos: usize) -> Result<Self::Rcu, Self::Idle>;
 
+    /// Takes a snapshot.
+    fn snapshot(rcu: &Self::Rcu) -> Self::Snapshot;
+
+    /// Takes a snapshot, with the VMA locked.
+    fn snapshot_locked(locked: &Self::Locked) -> Self::Snapshot;
+
     /// Returns `false` only if no writer can have changed the address space since the snapshot.
-    fn changed_since(snapshot: Self::Snapshot) -> bool;
+    fn changed_since(snapshot: &Self::Snapshot) -> bool;
+
+    /// Sets the iterator to `pos`.
+    fn set(rcu: &mut Self::Rcu, pos: usize);
+
+    /// Finds the next VMA. If there is none, the RCU section is left.
+    fn find(rcu: Self::Rcu) -> Result<Self::Found, Self::Idle>;
 
     /// Tries to read-lock the VMA, without waiting. On failure the RCU section has been left.
     fn try_lock(found: Self::Found) -> Result<Self::Locked, (LockError, Self::Idle)>;
@@ -165,14 +170,17 @@ pub(crate) trait AddressSpace: Sized {
     /// Returns `true` only if nothing is mapped from `pos` to the start of the VMA.
     fn is_gap_before(locked: &mut Self::Locked, pos: usize) -> bool;
 
+    /// Unlocks the VMA. The iterator stands at it, as it was while it was locked.
+    fn pass(locked: Self::Locked) -> Self::Rcu;
+
     /// Unlocks the VMA and leaves the RCU section.
     fn unlock(locked: Self::Locked) -> Self::Idle;
 
     /// Leaves the RCU section, with the VMA still locked.
     fn leave_rcu(locked: Self::Locked) -> Self::Sleepable;
 
-    /// Enters an RCU section, to go on from the end of the VMA.
-    fn enter_rcu_again(held: Self::Sleepable) -> Self::Locked;
+    /// Unlocks the VMA.
+    fn unlock_sleepable(held: Self::Sleepable) -> Self::Idle;
 
     /// Takes `mmap_lock` for reading and finds the first VMA that ends above `pos`.
     ///
@@ -215,6 +223,23 @@ pub(crate) enum At<A: AddressSpace> {
 }
 
 impl<A: AddressSpace> At<A> {
+    /// Lets go of the VMA.
+    #[inline(always)]
+    pub(crate) fn leave(self) -> Left<A> {
+        match self {
+            At::Vma(locked) => {
+                let pos = locked.range().end;
+                let snapshot = A::snapshot_locked(&locked);
+                Left::Vma {
+                    rcu: A::pass(locked),
+                    pos,
+                    snapshot,
+                }
+            }
+            At::Mmap(at) => Left::Mmap(at),
+        }
+    }
+
     /// Lets the reader sleep.
     #[inline(always)]
     pub(crate) fn hold(self) -> Held<A> {
@@ -223,6 +248,19 @@ impl<A: AddressSpace> At<A> {
             At::Mmap(at) => Held::Mmap(at),
         }
     }
+}
+
+/// A reader that has left a VMA, to go on to the next one.
+pub(crate) enum Left<A: AddressSpace> {
+    /// The VMA is not locked any more. It ended at `pos`, and the
+    /// snapshot was taken while it was locked.
+    Vma {
+        rcu: A::Rcu,
+        pos: usize,
+        snapshot: A::Snapshot,
+    },
+    /// `mmap_lock` is held for reading, until the reader stops.
+    Mmap(A::MmapLocked),
 }
 
 /// A reader that stands at a VMA and may sleep, by what keeps the VMA from changing.
@@ -234,15 +272,6 @@ pub(crate) enum Held<A: AddressSpace> {
 }
 
 impl<A: AddressSpace> Held<A> {
-    /// Goes back to where the next VMA can be looked up.
-    #[inline(always)]
-    pub(crate) fn resume(self) -> At<A> {
-        match self {
-            Held::Vma(held) => At::Vma(A::enter_rcu_again(held)),
-            Held::Mmap(at) => At::Mmap(at),
-        }
-    }
-
     /// Returns whether the reader has to let go before it goes on to the next VMA. When VMAs are
     /// locked one by one it does so anyway.
     #[inline]
@@ -284,22 +313,45 @@ impl<A: AddressSpace> StableVma for At<A> {
 #[inline]
 pub(crate) fn first<A: AddressSpace>(idle: A::Idle, pos: usize) -> Result<Option<At<A>>, A::Error> {
     match A::enter_rcu(idle, pos) {
-        Ok(rcu) => find_and_lock(rcu, pos),
+        Ok(rcu) => {
+            let snapshot = A::snapshot(&rcu);
+            find_and_lock(rcu, pos, snapshot)
+        }
         Err(idle) => Ok(A::lock_mmap(idle, pos)?.map(At::Mmap)),
     }
 }
 
-/// Finds the first VMA that ends above the end of the one that `at` stands at.
+/// Finds the first VMA that ends above the end of the one that was left.
 // This and what it calls are on the way to each line. Out of line, a tenth of the cost of a walk is
 // moving the states in and out of memory.
 #[inline(always)]
-pub(crate) fn next<A: AddressSpace>(at: At<A>) -> Result<Option<At<A>>, A::Error> {
-    match at {
-        At::Vma(locked) => {
-            let pos = locked.range().end;
-            find_and_lock(locked, pos)
+pub(crate) fn next<A: AddressSpace>(left: Left<A>) -> Result<Option<At<A>>, A::Error> {
+    match left {
+        Left::Vma {
+            mut rcu,
+            pos,
+            mut snapshot,
+        } => {
+            if A::changed_since(&snapshot) {
+                snapshot = A::snapshot(&rcu);
+                A::set(&mut rcu, pos);
+            }
+            find_and_lock(rcu, pos, snapshot)
         }
-        At::Mmap(at) => Ok(A::next_under_mmap_lock(at).map(At::Mmap)),
+        Left::Mmap(at) => Ok(A::next_under_mmap_lock(at).map(At::Mmap)),
+    }
+}
+
+/// Finds the first VMA that ends above the end of the one that `held` stands at, which is unlocked
+/// first.
+#[inline]
+pub(crate) fn next_after_sleep<A: AddressSpace>(held: Held<A>) -> Result<Option<At<A>>, A::Error> {
+    match held {
+        Held::Vma(held) => {
+            let pos = held.range().end;
+            first::<A>(A::unlock_sleepable(held), pos)
+        }
+        Held::Mmap(at) => Ok(A::next_under_mmap_lock(at).map(At::Mmap)),
     }
 }
 
@@ -313,21 +365,25 @@ pub(crate) fn pass<A: AddressSpace>(
 ) -> Result<Option<At<A>>, A::Error> {
     *passed += 1;
     if *passed % MAX_PASSED != 0 {
-        return next(at);
+        return next(at.leave());
     }
 
     let held = at.hold();
     A::relax(&held)?;
-    next(held.resume())
+    next_after_sleep(held)
 }
 
-/// Finds, locks and verifies the first VMA that ends above `pos`, which is where `from` is.
+/// Finds, locks and verifies the first VMA that ends above `pos`.
+///
+/// The iterator was set to `pos` after the snapshot was taken, or nobody can have changed the
+/// address space between when it was at the VMA before `pos`, locked, and after the snapshot.
 #[inline(always)]
-fn find_and_lock<A: AddressSpace, L: Lookup<A>>(
-    from: L,
+fn find_and_lock<A: AddressSpace>(
+    rcu: A::Rcu,
     pos: usize,
+    snapshot: A::Snapshot,
 ) -> Result<Option<At<A>>, A::Error> {
-    let at = match attempt::<A, L>(from, pos) {
+    let at = match attempt::<A>(rcu, pos, snapshot) {
         Attempt::Done(locked) => return Ok(locked.map(At::Vma)),
         Attempt::Detached(idle) => retry::<A>(idle, pos),
         Attempt::Failed(idle, reason) => fallback::<A>(idle, pos, reason),
@@ -353,18 +409,15 @@ enum Attempt<A: AddressSpace> {
 }
 
 #[inline(always)]
-fn attempt<A: AddressSpace, L: Lookup<A>>(from: L, pos: usize) -> Attempt<A> {
-    // This comes before the lookup, so that a writer who comes between the two is noticed.
-    let snapshot = from.snapshot();
-
-    let found = match from.find() {
+fn attempt<A: AddressSpace>(rcu: A::Rcu, pos: usize, snapshot: A::Snapshot) -> Attempt<A> {
+    let found = match A::find(rcu) {
         Ok(found) => found,
-        Err(idle) if A::changed_since(snapshot) => return Attempt::Failed(idle, Reason::End),
+        Err(idle) if A::changed_since(&snapshot) => return Attempt::Failed(idle, Reason::End),
         Err(_) => return Attempt::Done(None),
     };
 
     match A::try_lock(found) {
-        Ok(mut locked) => match verify::<A>(&mut locked, pos, snapshot) {
+        Ok(mut locked) => match verify::<A>(&mut locked, pos, &snapshot) {
             Ok(()) => Attempt::Done(Some(locked)),
             Err(reason) => Attempt::Failed(A::unlock(locked), reason),
         },
@@ -373,12 +426,12 @@ fn attempt<A: AddressSpace, L: Lookup<A>>(from: L, pos: usize) -> Attempt<A> {
     }
 }
 
-/// Checks that `locked`, which was found from `pos` after `snapshot`, is what comes next.
+/// Checks that `locked`, which was found from `pos`, is what comes next.
 #[inline(always)]
 fn verify<A: AddressSpace>(
     locked: &mut A::Locked,
     pos: usize,
-    snapshot: A::Snapshot,
+    snapshot: &A::Snapshot,
 ) -> Result<(), Reason> {
     let Range { start, end } = locked.range();
 
@@ -400,11 +453,14 @@ fn retry<A: AddressSpace>(mut idle: A::Idle, pos: usize) -> Result<Option<At<A>>
     for _ in 0..MAX_RETRIES {
         A::note(&idle, pos, Event::Retry);
         idle = match A::enter_rcu(idle, pos) {
-            Ok(rcu) => match attempt::<A, A::Rcu>(rcu, pos) {
-                Attempt::Done(locked) => return Ok(locked.map(At::Vma)),
-                Attempt::Detached(idle) => idle,
-                Attempt::Failed(idle, reason) => return fallback(idle, pos, reason),
-            },
+            Ok(rcu) => {
+                let snapshot = A::snapshot(&rcu);
+                match attempt::<A>(rcu, pos, snapshot) {
+                    Attempt::Done(locked) => return Ok(locked.map(At::Vma)),
+                    Attempt::Detached(idle) => idle,
+                    Attempt::Failed(idle, reason) => return fallback(idle, pos, reason),
+                }
+            }
             Err(idle) => idle,
         };
     }

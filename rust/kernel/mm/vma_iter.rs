@@ -11,8 +11,8 @@
 //! ```text
 //!              enter_rcu(addr)              next()             start_read()
 //!   VmaIter --------------------> RcuVmaIter -----> FoundVma ----------------> LockedVma
-//!    ^ ^ |                                           |   ^                      |   | ^
-//!    | | |                                           |   +------- next() -------+   | |
+//!    ^ ^ |                           ^               |                          |   | ^
+//!    | | |                           +---------------|---------- pass() --------+   | |
 //!    | | +-- nothing held ------------- on failure --+                              | |
 //!    | | +---------------------------------------------- unlock() ------------------+ |
 //!    | |                                                                              |
@@ -23,13 +23,11 @@
 //!                                    +----+ next()
 //! ```
 //!
-//! Who has to sleep while a VMA is locked leaves the RCU section and enters another:
+//! Who has to sleep while a VMA is locked leaves the RCU section:
 //!
 //! ```text
 //!                 leave_rcu()                      unlock()
 //!   LockedVma --------------------> SleepableVma --------------> VmaIter
-//!       ^                               |
-//!       +---------- enter_rcu() --------+
 //! ```
 //!
 //! So the fields of a VMA cannot be read before it is locked, a position in the tree cannot be used
@@ -255,7 +253,7 @@ impl<'a> MmapVma<'a> {
         // INVARIANT: The iterator is at the end of the VMA, in an RCU section of its own.
         Ok(LockedVma {
             guard,
-            iter: IterAtVma(self.unlock().enter_rcu(end)),
+            iter: self.unlock().enter_rcu(end),
         })
     }
 }
@@ -292,8 +290,11 @@ impl<'a> RcuVmaIter<'a> {
         self.iter.address_space()
     }
 
+    /// Sets the iterator to `addr`, whatever it has found before.
+    ///
+    /// Mirrors `vma_iter_set`.
     #[inline]
-    fn set(&mut self, addr: usize) {
+    pub fn set(&mut self, addr: usize) {
         // SAFETY: The iterator's memory is valid and exclusively ours, and was initialised.
         unsafe { bindings::vma_iter_set(self.iter.as_raw(), addr) };
     }
@@ -305,13 +306,16 @@ impl<'a> RcuVmaIter<'a> {
         NonNull::new(unsafe { bindings::vma_next(self.iter.as_raw()) })
     }
 
-    /// Finds the first VMA that ends above the address of the iterator. It is not locked, and may
-    /// be changed or detached at any time.
+    /// Finds the next VMA: the first one that ends above the address that the iterator was set to,
+    /// or the one after the entry that it has found last. It is not locked, and may be changed or
+    /// detached at any time.
     ///
     /// If there is none, the RCU section is left.
     ///
-    /// This can miss a VMA that is mapped over the end of a gap while the lookup passes the gap.
-    /// [`MmapLockSpeculation`] tells whether that is possible.
+    /// What is found may not be what comes next if the address space changes meanwhile. This can
+    /// miss a VMA that is mapped over the end of a gap while the lookup passes the gap. And if the
+    /// entry that was found last has been merged with what follows it, this goes on after all of
+    /// that. [`MmapLockSpeculation`] tells whether that is possible.
     #[inline]
     pub fn next(mut self) -> Result<FoundVma<'a>, VmaIter<'a>> {
         match self.find() {
@@ -388,10 +392,7 @@ impl<'a> FoundVma<'a> {
             }
 
             // INVARIANT: The iterator is at the VMA as it was locked, or at its end.
-            return Ok(LockedVma {
-                guard,
-                iter: IterAtVma(iter),
-            });
+            return Ok(LockedVma { guard, iter });
         }
 
         // On failure `vma_start_read` has released the RCU read lock.
@@ -413,19 +414,6 @@ fn is_contended(guard: &VmaReadGuard<'_>) -> bool {
     unsafe { bindings::vma_lock_is_contended(guard.as_ptr()) }
 }
 
-/// An iterator in an RCU section that stands at a VMA, and goes on from there only while that VMA
-/// is locked.
-#[cfg(CONFIG_PER_VMA_LOCK)]
-struct IterAtVma<'a>(RcuVmaIter<'a>);
-
-#[cfg(CONFIG_PER_VMA_LOCK)]
-impl<'a> IterAtVma<'a> {
-    #[inline]
-    fn next(self, _locked: &VmaReadGuard<'a>) -> Result<FoundVma<'a>, VmaIter<'a>> {
-        self.0.next()
-    }
-}
-
 /// A read-locked VMA, and an iterator that stands at it, in an RCU section.
 ///
 /// # Invariants
@@ -437,7 +425,7 @@ impl<'a> IterAtVma<'a> {
 pub struct LockedVma<'a> {
     // Dropped before the RCU section is left.
     guard: VmaReadGuard<'a>,
-    iter: IterAtVma<'a>,
+    iter: RcuVmaIter<'a>,
 }
 
 #[cfg(CONFIG_PER_VMA_LOCK)]
@@ -445,21 +433,19 @@ impl<'a> LockedVma<'a> {
     /// Returns the address space.
     #[inline]
     pub fn address_space(&self) -> &'a MmWithUser {
-        self.iter.0.address_space()
+        self.iter.address_space()
     }
 
-    /// Finds the next VMA, and then unlocks this one.
+    /// Unlocks the VMA, and stays in the RCU section with the iterator behind the VMA.
     ///
-    /// If there is none, the RCU section is left.
-    ///
-    /// This VMA stays locked during the lookup because an iterator goes on from the entry that it
-    /// has found last. If this VMA could grow meanwhile, what it has grown over would be missed.
+    /// What the VMA grows over from now on is not found by this iterator. A [`MmapLockSpeculation`]
+    /// that has begun while the VMA was locked tells whether that is possible. If so, the iterator
+    /// can be set to where the VMA has ended ([`RcuVmaIter::set`]).
     #[inline]
-    pub fn next(self) -> Result<FoundVma<'a>, VmaIter<'a>> {
+    pub fn pass(self) -> RcuVmaIter<'a> {
         let Self { guard, iter } = self;
-        let found = iter.next(&guard);
         drop(guard);
-        found
+        iter
     }
 
     /// Returns whether nothing is mapped from `addr` to the start of this VMA.
@@ -468,17 +454,17 @@ impl<'a> LockedVma<'a> {
     // Out of line, this would have the VMA in memory where it is called, not in registers.
     #[inline(always)]
     pub fn gap_from(&mut self, addr: usize) -> bool {
-        self.iter.0.set(addr);
+        self.iter.set(addr);
 
         // SAFETY: The iterator's memory is valid and exclusively ours, and was just set in the RCU
         // section that is still open.
         let (entry, last) = unsafe {
-            let mas = &mut (*self.iter.0.iter.as_raw()).mas;
+            let mas = &mut (*self.iter.iter.as_raw()).mas;
             (bindings::mas_walk(mas), mas.last)
         };
 
         // INVARIANT: The iterator is at the end of the VMA.
-        self.iter.0.set(self.guard.end());
+        self.iter.set(self.guard.end());
 
         // Unlike a search for the next entry, this walk goes down the tree once and starts again
         // when it comes upon a node that has been replaced. So its answer, an empty range, was true
@@ -497,9 +483,7 @@ impl<'a> LockedVma<'a> {
     /// Unlocks the VMA and leaves the RCU section.
     #[inline]
     pub fn unlock(self) -> VmaIter<'a> {
-        let Self { guard, iter } = self;
-        drop(guard);
-        iter.0.iter
+        self.pass().iter
     }
 
     /// Leaves the RCU section, with the VMA still locked.
@@ -507,7 +491,7 @@ impl<'a> LockedVma<'a> {
     pub fn leave_rcu(self) -> SleepableVma<'a> {
         SleepableVma {
             guard: self.guard,
-            iter: self.iter.0.iter,
+            iter: self.iter.iter,
         }
     }
 }
@@ -553,18 +537,6 @@ impl<'a> SleepableVma<'a> {
         is_contended(&self.guard)
     }
 
-    /// Enters an RCU section again, to go on to the next VMA.
-    #[inline]
-    pub fn enter_rcu(self) -> LockedVma<'a> {
-        let end = self.guard.end();
-
-        // INVARIANT: The iterator is at the end of the VMA, which has stayed locked.
-        LockedVma {
-            guard: self.guard,
-            iter: IterAtVma(self.iter.enter_rcu(end)),
-        }
-    }
-
     /// Unlocks the VMA.
     #[inline]
     pub fn unlock(self) -> VmaIter<'a> {
@@ -608,11 +580,11 @@ unsafe impl SleepableLock for SleepableVma<'_> {
     const MMAP_LOCKED: bool = false;
 }
 
-/// A moment at which no writer held `mmap_lock`, to find out later whether one has come since.
+/// A moment, to find out later whether a writer may have held `mmap_lock` then or has come since.
 ///
 /// # Invariants
 ///
-/// `seq` is a value that `mm_lock_seq` of `mm` had while `mmap_lock` was not held for writing.
+/// `seq` is the value that `mm_lock_seq` of `mm` had at that moment.
 #[cfg(CONFIG_PER_VMA_LOCK)]
 #[derive(Clone, Copy)]
 pub struct MmapLockSpeculation<'a> {
@@ -621,14 +593,23 @@ pub struct MmapLockSpeculation<'a> {
 }
 
 #[cfg(CONFIG_PER_VMA_LOCK)]
-impl MmapLockSpeculation<'_> {
-    /// Returns whether a writer may have held `mmap_lock` since the speculation began.
+impl<'a> MmapLockSpeculation<'a> {
+    /// Returns the address space.
+    #[inline]
+    pub fn address_space(&self) -> &'a MmWithUser {
+        self.mm
+    }
+
+    /// Returns whether a writer may have held `mmap_lock` when the speculation began or since then.
     ///
     /// Mirrors `mmap_lock_speculate_retry`.
     #[inline]
     pub fn retry(&self) -> bool {
+        // It is odd while somebody holds `mmap_lock` for writing.
+        //
         // SAFETY: The pointer is valid since the mm is borrowed.
-        unsafe { bindings::mmap_lock_speculate_retry(self.mm.as_raw(), self.seq) }
+        self.seq & 1 != 0
+            || unsafe { bindings::mmap_lock_speculate_retry(self.mm.as_raw(), self.seq) }
     }
 }
 
@@ -650,21 +631,21 @@ impl MmWithUser {
 
     /// Begins to watch for writers of the address space.
     ///
-    /// Returns [`None`] if `mmap_lock` is held for writing right now.
+    /// Context: Any.
     ///
-    /// Context: Any. Mirrors `mmap_lock_speculate_try_begin`.
+    /// Mirrors `mmap_lock_speculate_try_begin`, but if `mmap_lock` is held for writing right now,
+    /// it is [`MmapLockSpeculation::retry`] that says so.
     #[cfg(CONFIG_PER_VMA_LOCK)]
     #[inline]
-    pub fn mmap_lock_speculate_try_begin(&self) -> Option<MmapLockSpeculation<'_>> {
+    pub fn mmap_lock_speculate_begin(&self) -> MmapLockSpeculation<'_> {
         let mut seq = 0;
 
+        // INVARIANT: This is set whether somebody holds the lock or not.
+        //
         // SAFETY: The pointers are valid since they come from references.
-        if unsafe { bindings::mmap_lock_speculate_try_begin(self.as_raw(), &mut seq) } {
-            // INVARIANT: The sequence number was read while no writer held the lock.
-            Some(MmapLockSpeculation { mm: self, seq })
-        } else {
-            None
-        }
+        unsafe { bindings::mmap_lock_speculate_try_begin(self.as_raw(), &mut seq) };
+
+        MmapLockSpeculation { mm: self, seq }
     }
 
     /// Returns the gate VMA, if the architecture has one for this address space.

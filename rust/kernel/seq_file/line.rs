@@ -36,7 +36,7 @@ pub struct Line<'m> {
 /// Where a text stands in the buffer of a [`SeqFile`].
 ///
 /// It stands there until `stop`, or until its record is dropped or was read.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Place {
     start: usize,
     end: usize,
@@ -182,6 +182,15 @@ impl Line<'_> {
         self.put(&text[..len]);
     }
 
+    /// Has `f` write to the line, out of the way: a line whose address is known nowhere else can be
+    /// in registers.
+    #[inline(always)]
+    pub fn out_of_line(&mut self, f: impl FnOnce(&mut Line<'_>)) {
+        let mut copy = Line { ..*self };
+        f(&mut copy);
+        *self = copy;
+    }
+
     /// Returns how many bytes the line has so far.
     #[inline]
     pub fn column(&self) -> usize {
@@ -225,14 +234,14 @@ impl Line<'_> {
     }
 
     /// Writes a range of addresses in hexadecimal, with at least eight digits each.
-    #[inline]
+    #[inline(always)]
     pub fn put_range(&mut self, range: Range<usize>) {
         let (start, end) = (range.start as u64, range.end as u64);
         let high = start >> 32;
 
         // Most ranges have what is above the last eight digits in common: up to four digits.
         if high > 0xffff || high != end >> 32 || self.room() < 2 * Self::DIGITS {
-            return self.put_any_range(start, end);
+            return self.out_of_line(|line| line.put_any_range(start, end));
         }
         let in_common = ((high << 4 | 1).ilog2() / 4) as usize;
         let text = hexadecimal((start >> 16) as u32) << (8 * (4 - in_common));
@@ -419,6 +428,22 @@ impl Line<'_> {
         }
     }
 
+    /// Ends what is written to the line here. Others go on with it.
+    ///
+    /// Mirrors `seq_commit`.
+    #[inline]
+    pub fn leave_open(self) {
+        // SAFETY: The `struct seq_file` is valid and exclusively ours. A count as large as the
+        // buffer says that something did not fit.
+        unsafe {
+            (*self.m).count = if self.room() > 0 {
+                self.at as usize - self.buf as usize
+            } else {
+                (*self.m).size
+            };
+        }
+    }
+
     /// Ends the line.
     ///
     /// Mirrors `seq_commit`.
@@ -588,6 +613,29 @@ mod tests {
             assert_eq!(file.is_overflown(), size <= ALL.len());
             if !file.is_overflown() {
                 assert_eq!(file.text(), ALL);
+            }
+        }
+        Ok(())
+    }
+
+    /// Another function goes on where a line was left open.
+    #[test]
+    fn left_open_and_gone_on_with() -> Result {
+        for size in 1..16 {
+            let mut file = TestFile::new(size)?;
+            let mut line = file.file().line();
+            line.put(b"one ");
+            line.leave_open();
+            assert!(file.is_intact());
+            // there has to be a byte more, as in C
+            assert_eq!(file.is_overflown(), size <= 4);
+
+            // SAFETY: The file is valid.
+            unsafe { bindings::seq_write(file.file().as_ptr(), c"two".as_ptr().cast(), 3) };
+            assert!(file.is_intact());
+            assert_eq!(file.is_overflown(), size <= 7);
+            if !file.is_overflown() {
+                assert_eq!(file.text(), b"one two");
             }
         }
         Ok(())

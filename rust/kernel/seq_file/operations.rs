@@ -38,7 +38,8 @@ pub type Index = bindings::loff_t;
 ///             |---- Cursor ----|             locks, borrowed from the references
 /// ```
 ///
-/// There is no method for `stop`: the cursor is dropped, then the session.
+/// A cursor is a record until that is shown, and a way to the next one from then on. Before `stop`
+/// it is dropped, then the session.
 pub trait Operations: Sized + Send + Sync + 'static {
     /// What changes from one chunk to the next, protected by the lock of the [`SeqFile`].
     type State: Send;
@@ -48,6 +49,9 @@ pub trait Operations: Sized + Send + Sync + 'static {
 
     /// A record, and what keeps it from changing. It is dropped before the session.
     type Cursor<'s>;
+
+    /// What is left of a cursor when its record has been shown. It is dropped before the session.
+    type Shown<'s>;
 
     /// Begins a chunk at `index`. Returns [`None`] at the end of the file.
     fn start(&self, index: Index) -> Result<Option<Self::Session>>;
@@ -69,19 +73,23 @@ pub trait Operations: Sized + Send + Sync + 'static {
     fn next<'s>(
         &self,
         state: &mut Self::State,
-        cursor: Self::Cursor<'s>,
+        shown: Self::Shown<'s>,
         index: &mut Index,
     ) -> Result<Option<Self::Cursor<'s>>>;
 
-    /// Prints the record. It may change what keeps the record from changing.
+    /// Prints the record.
     ///
-    /// One that does not fit is printed again later, to a larger buffer.
+    /// One that does not fit is found and printed again later, to a larger buffer.
     fn show<'s>(
         &self,
         state: &mut Self::State,
         m: &SeqFile,
-        cursor: &mut Self::Cursor<'s>,
-    ) -> Result;
+        cursor: Self::Cursor<'s>,
+    ) -> Result<Self::Shown<'s>>;
+
+    /// Ends a chunk, also one that could not be started.
+    #[inline]
+    fn stop(&self, _state: &mut Self::State) {}
 }
 
 /// What a [`SeqFile`] has as its private data.
@@ -91,11 +99,12 @@ pub trait Operations: Sized + Send + Sync + 'static {
 ///
 /// # Invariants
 ///
-/// If `cursor` is not [`None`] then `session` is not [`None`] either, and is borrowed by it. Both
-/// are [`None`] except between `start` and `stop`.
+/// If `cursor` or `shown` is not [`None`] then `session` is not [`None`] either, and is borrowed by
+/// it. All are [`None`] except between `start` and `stop`.
 #[pin_data]
 struct Private<T: Operations> {
     cursor: Option<T::Cursor<'static>>,
+    shown: Option<T::Shown<'static>>,
     session: Option<T::Session>,
     state: T::State,
     file: T,
@@ -151,6 +160,7 @@ impl SeqFile {
         // INVARIANT: No chunk has been started.
         let private = private.write_pin_init(pin_init!(Private {
             cursor: None,
+            shown: None,
             session: None,
             state,
             file: opened,
@@ -313,10 +323,10 @@ impl<T: Operations> Table<T> {
             };
 
             // SAFETY: As above, and by the type invariants there is no cursor, so that the field
-            // is not borrowed. The cursor that will borrow it for what is called `'static` here is
-            // dropped first, in `stop` at the latest; until then it is not touched, nor moved since
-            // the private data is in a box. `first` has to work for a borrow of any lifetime, so
-            // that it cannot keep it elsewhere.
+            // is not borrowed. The cursor that will borrow it for what is called `'static` here,
+            // and what is left of it, are dropped first, in `stop` at the latest; until then it is
+            // not touched, nor moved since the private data is in a box. `first` has to work for a
+            // borrow of any lifetime, so that it cannot keep it elsewhere.
             let session: &'static mut T::Session =
                 unsafe { (*addr_of_mut!((*private).session)).insert(session) };
 
@@ -345,17 +355,18 @@ impl<T: Operations> Table<T> {
         let file = unsafe { &(*private).file };
         // SAFETY: The lock of `m` is held, and no other reference to these fields is alive: they
         // are only made by the functions of this table. `pos` is the index of `m`.
-        let (state, cursor, index) =
-            unsafe { (&mut (*private).state, &mut (*private).cursor, &mut *pos) };
+        let (state, shown, index) =
+            unsafe { (&mut (*private).state, &mut (*private).shown, &mut *pos) };
 
-        let found = match cursor.take() {
+        let found = match shown.take() {
             None => Ok(false),
-            Some(at) => file.next(state, at, index).map(|at| {
-                let found = at.is_some();
+            Some(shown) => file.next(state, shown, index).map(|cursor| {
+                let found = cursor.is_some();
                 // INVARIANT: The session has not been touched.
                 //
-                // SAFETY: The field is valid. It is `None` now, so there is nothing to drop.
-                unsafe { core::ptr::from_mut(cursor).write(at) };
+                // SAFETY: As above. The field is `None` since `show` has taken what was in it, so
+                // there is nothing to drop.
+                unsafe { addr_of_mut!((*private).cursor).write(cursor) };
                 found
             }),
         };
@@ -368,12 +379,14 @@ impl<T: Operations> Table<T> {
     /// Like `start`, after it. `seq_file` calls this after a `start` that has failed as well.
     unsafe extern "C" fn stop(m: *mut bindings::seq_file, _v: *mut c_void) {
         // SAFETY: `m` is valid and its private data is what `open_iter` has set. The lock of `m` is
-        // held, and no other reference to these fields is alive. The cursor is gone when the
-        // session, which it borrows, is dropped.
+        // held, and no other reference to these fields is alive. The cursor and what is left of it
+        // are gone when the session, which they borrow, is dropped.
         unsafe {
             let private = (*m).private.cast::<Private<T>>();
             (*private).cursor = None;
+            (*private).shown = None;
             (*private).session = None;
+            (*private).file.stop(&mut (*private).state);
         }
     }
 
@@ -388,13 +401,20 @@ impl<T: Operations> Table<T> {
         // SAFETY: The lock of `m` is held, and no other reference to these fields is alive: they
         // are only made by the functions of this table.
         let (state, cursor) = unsafe { (&mut (*private).state, &mut (*private).cursor) };
-        let Some(cursor) = cursor else {
+        let Some(cursor) = cursor.take() else {
             return 0;
         };
 
         // SAFETY: `m` is valid, and while its lock is held no other thread uses it.
         match file.show(state, unsafe { SeqFile::from_raw(m) }, cursor) {
-            Ok(()) => 0,
+            Ok(shown) => {
+                // INVARIANT: The session has not been touched.
+                //
+                // SAFETY: As above. The field is `None`: `show` is called once for what `start` or
+                // `next` has found, and `next` has taken what was in it.
+                unsafe { addr_of_mut!((*private).shown).write(Some(shown)) };
+                0
+            }
             Err(error) => error.to_errno(),
         }
     }

@@ -15,7 +15,7 @@ use core::{marker::PhantomData, ops::Range, ptr::NonNull};
 ///
 /// # Invariants
 ///
-/// The pointer is that of the file of a VMA that is locked for `'a`.
+/// The pointer is that of a file that stays open for `'a`.
 #[derive(Clone, Copy)]
 pub struct VmaFile<'a>(NonNull<bindings::file>, PhantomData<&'a VmaRef>);
 
@@ -26,7 +26,7 @@ impl<'a> VmaFile<'a> {
         // SAFETY: By the type invariants the VMA is valid and cannot change.
         let file = unsafe { (*vma.as_ptr()).vm_file };
 
-        // INVARIANT: The VMA is locked for `'a`.
+        // INVARIANT: The VMA, which is locked for `'a`, keeps the file open.
         NonNull::new(file).map(|file| Self(file, PhantomData))
     }
 
@@ -63,7 +63,7 @@ impl<'a> VmaFile<'a> {
         // SAFETY: By the type invariants the file is valid.
         let path = unsafe { bindings::file_user_path(self.0.as_ptr()) };
 
-        // INVARIANT: The VMA, which is locked for `'a`, keeps the file open.
+        // INVARIANT: By the type invariants the file is open for `'a`.
         VmaPath(path, PhantomData)
     }
 
@@ -83,10 +83,20 @@ impl<'a> VmaFile<'a> {
 /// Owns a reference count on the file.
 pub struct FileRef(NonNull<bindings::file>);
 
+// SAFETY: Any thread may use a file that it has a reference to, and drop the reference.
+unsafe impl Send for FileRef {}
+
 impl FileRef {
     #[inline]
     pub(super) fn as_ptr(&self) -> *mut bindings::file {
         self.0.as_ptr()
+    }
+
+    /// Returns the file.
+    #[inline]
+    pub fn file(&self) -> VmaFile<'_> {
+        // INVARIANT: The reference keeps the file open.
+        VmaFile(self.0, PhantomData)
     }
 }
 
@@ -276,17 +286,11 @@ impl VmaPath<'_> {
         unsafe { line.put_by(fill) };
     }
 
-    /// Returns what the text of the path depends on, unless this cannot be told or is changing.
+    /// Returns what the text of the path depends on.
     #[inline]
-    fn state(&self) -> Option<PathState> {
-        let mut state = bindings::path_state::default();
-
+    fn state(&self) -> PathState {
         // SAFETY: By the type invariants the path is valid.
-        unsafe { bindings::get_path_state(self.0, &mut state) }.then_some(PathState {
-            rename_seq: state.rename_seq,
-            mount_seq: state.mount_seq,
-            unlinked: state.unlinked,
-        })
+        PathState(unsafe { bindings::get_path_state(self.0) })
     }
 }
 
@@ -305,19 +309,33 @@ fn has_newline(text: &[u8]) -> bool {
     }) || rest.contains(&b'\n')
 }
 
-/// What the text of a path depends on besides the path and the root.
-#[derive(PartialEq, Eq)]
-struct PathState {
-    rename_seq: c_uint,
-    mount_seq: c_uint,
-    unlinked: bool,
+/// What the text of a path depends on besides the path and the root, see `get_path_state`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct PathState(u64);
+
+impl PathState {
+    /// The text may change at any moment.
+    const UNKNOWN: Self = Self(bindings::PATH_STATE_UNKNOWN as u64);
+
+    /// Returns whether a text is still right that was when the state was `self`.
+    #[inline]
+    fn still(self, now: Self) -> bool {
+        self == now && now != Self::UNKNOWN
+    }
 }
 
-/// The end of a line about a file, for the next lines about the same file.
+/// The file that the last lines were about, and how the last of them ended.
 ///
-/// The file is kept open, so that no other can take its place in memory.
-pub struct FileColumns {
-    file: FileRef,
+/// The file is kept open: its path is looked up when the VMA is not locked any more, and no other
+/// file can take its place in memory.
+#[derive(Default)]
+pub struct LastFile {
+    file: Option<FileRef>,
+    columns: FileColumns,
+}
+
+/// How a line about a file ended.
+struct FileColumns {
     state: PathState,
     place: Place,
     /// In the line from which they are.
@@ -326,59 +344,81 @@ pub struct FileColumns {
     path: usize,
 }
 
-impl FileColumns {
-    /// Ends a line by what it says of a file: `MAJOR:MINOR INODE`, and the path at the column
+impl Default for FileColumns {
+    /// There was no such line.
+    #[inline]
+    fn default() -> Self {
+        Self {
+            state: PathState::UNKNOWN,
+            place: Place::default(),
+            column: 0,
+            path: 0,
+        }
+    }
+}
+
+impl LastFile {
+    /// Keeps `file` open in place of the last one, for a line about it.
+    #[inline]
+    pub fn keep(&mut self, file: VmaFile<'_>) -> KeptFile<'_> {
+        let Self {
+            file: last,
+            columns,
+        } = self;
+        if last.as_ref().is_none_or(|last| last.0 != file.0) {
+            columns.state = PathState::UNKNOWN;
+            *last = None;
+        }
+        KeptFile {
+            file: last.get_or_insert_with(|| file.get()),
+            columns,
+        }
+    }
+}
+
+/// A file that is kept open for a line about it.
+pub struct KeptFile<'a> {
+    file: &'a FileRef,
+    /// How the last line about this file ended.
+    columns: &'a mut FileColumns,
+}
+
+impl KeptFile<'_> {
+    /// Ends a line by what it says of the file: `MAJOR:MINOR INODE`, and the path at the column
     /// `column` or behind that.
     ///
-    /// `last` is the end of a line before this one. If that was about the same file, and its path
-    /// has not changed, it is copied. It is replaced where this line is of use for those to come.
-    #[inline]
-    pub fn print(last: &mut Option<Self>, file: VmaFile<'_>, line: &mut Line<'_>, column: usize) {
-        let path = file.path();
-        let state = path.state();
+    /// If the path has not changed since the last line, this is copied from there.
+    #[inline(always)]
+    pub fn print(self, line: &mut Line<'_>, column: usize) {
+        let state = self.file.file().path().state();
 
-        if let (Some(last), Some(state)) = (last.as_ref(), &state) {
-            if last.file.0 == file.0
-                && last.state == *state
-                && last.column == line.column()
-                && line.put_again(last.place, 0)
-            {
-                return;
-            }
+        let last = &*self.columns;
+        if last.state.still(state) && last.column == line.column() && line.put_again(last.place, 0)
+        {
+            return;
         }
-        Self::print_anew(last, file, state, line, column);
+        line.out_of_line(|line| self.print_anew(state, line, column));
     }
 
-    fn print_anew(
-        last: &mut Option<Self>,
-        file: VmaFile<'_>,
-        state: Option<PathState>,
-        line: &mut Line<'_>,
-        column: usize,
-    ) {
+    #[inline(never)]
+    fn print_anew(self, state: PathState, line: &mut Line<'_>, column: usize) {
+        let file = self.file.file();
         let start = line.column();
         file.print_inode(line);
         line.pad_to(column);
 
+        let last = &*self.columns;
         let text = line.column();
-        match (last.as_ref(), &state) {
-            (Some(last), Some(state))
-                if last.file.0 == file.0
-                    && last.state == *state
-                    && line.put_again(last.place, last.path) => {}
-            _ => file.path().print(line),
+        if !last.state.still(state) || !line.put_again(last.place, last.path) {
+            file.path().print(line);
         }
 
-        *last = state.map(|state| Self {
-            file: match last.take() {
-                Some(last) if last.file.0 == file.0 => last.file,
-                _ => file.get(),
-            },
+        *self.columns = FileColumns {
             state,
             place: line.place(start),
             column: start,
             path: text - start,
-        });
+        };
     }
 }
 

@@ -13,10 +13,10 @@ use crate::{
 };
 
 #[cfg(CONFIG_PROC_PAGE_MONITOR)]
-pub use self::smaps::{show_rollup, show_smap_gate, show_smap_vma, MemSizeStats};
+pub use self::smaps::{show_rollup, show_smap_gate, show_smap_values, MemSizeStats};
 
 #[cfg(CONFIG_NUMA)]
-pub use self::numa::{show_numa_map_vma, Mempolicy, NumaMaps};
+pub use self::numa::{show_numa_map_values, Mempolicy, NumaMaps};
 
 /// Statistics of what is mapped in VMAs.
 pub trait PageStats {
@@ -58,7 +58,7 @@ pub fn is_untouched(vma: &VmaRef) -> bool {
 #[cfg(CONFIG_PROC_PAGE_MONITOR)]
 mod smaps {
     use super::*;
-    use crate::{mm::vma_iter::GateVma, seq_file::SeqFile};
+    use crate::{fs::proc::show_map_gate, mm::vma_iter::GateVma, seq_file::SeqFile};
     use core::ops::Range;
 
     /// How much memory of which kind is mapped: a C `struct mem_size_stats`.
@@ -108,20 +108,23 @@ mod smaps {
         }
     }
 
-    /// Prints the entry of `/proc/PID/smaps` for a VMA. Mirrors `show_smap_vma`.
+    /// Prints what the entry of `/proc/PID/smaps` for a VMA has after its first line.
+    ///
+    /// Mirrors `show_smap_values`.
     #[inline]
-    pub fn show_smap_vma(m: &SeqFile, vma: &VmaRef, stats: &MemSizeStats) {
+    pub fn show_smap_values(m: &SeqFile, vma: &VmaRef, stats: &MemSizeStats) {
         // SAFETY: `vma` is valid and cannot change, by the invariants of its type. `m` is only used
         // by this thread.
-        unsafe { bindings::show_smap_vma(m.as_ptr(), vma.as_ptr(), &stats.0) }
+        unsafe { bindings::show_smap_values(m.as_ptr(), vma.as_ptr(), &stats.0) }
     }
 
     /// Prints the entry of `/proc/PID/smaps` for the gate VMA.
     #[inline]
     pub fn show_smap_gate(m: &SeqFile, gate: &GateVma) {
+        show_map_gate(m, gate);
         // SAFETY: `gate` is valid and never changes, by the invariants of its type. `m` is only
         // used by this thread.
-        unsafe { bindings::show_smap_vma(m.as_ptr(), gate.as_ptr(), &MemSizeStats::new().0) }
+        unsafe { bindings::show_smap_values(m.as_ptr(), gate.as_ptr(), &MemSizeStats::new().0) }
     }
 
     /// Prints `/proc/PID/smaps_rollup`. Mirrors `show_rollup`.
@@ -190,9 +193,11 @@ mod numa {
         }
     }
 
-    /// Prints the line of `/proc/PID/numa_maps` for a VMA. Mirrors `show_numa_map_vma`.
+    /// Prints what the line of `/proc/PID/numa_maps` for a VMA has after the address.
+    ///
+    /// Mirrors `show_numa_map_values`.
     #[inline]
-    pub fn show_numa_map_vma(
+    pub fn show_numa_map_values(
         m: &SeqFile,
         vma: &VmaRef,
         stats: &NumaMaps,
@@ -200,6 +205,8 @@ mod numa {
     ) {
         // SAFETY: `vma` is valid and cannot change, by the invariants of its type. The reference
         // keeps the policy alive. `m` is only used by this thread.
-        unsafe { bindings::show_numa_map_vma(m.as_ptr(), vma.as_ptr(), &stats.0, task_mempolicy.0) }
+        unsafe {
+            bindings::show_numa_map_values(m.as_ptr(), vma.as_ptr(), &stats.0, task_mempolicy.0)
+        }
     }
 }

@@ -111,16 +111,16 @@ impl<'a> sums::Sum<Model<'a>> for Added {
 fn walk_from<'a>(reader: &'a Reader<'a>, pos: usize, sleep: bool) -> Vec<Area> {
     let mut lines = Vec::new();
     let Ok(mut at) = walk::first::<Model<'a>>(reader, pos);
-    while let Some(mut here) = at {
+    while let Some(here) = at {
         reader.arrived();
-        if sleep {
+        Ok(at) = if sleep {
             let held = here.hold();
             lines.push(model::area_of(&held));
-            here = held.resume();
+            walk::next_after_sleep(held)
         } else {
             lines.push(model::area_at(&here));
-        }
-        Ok(at) = walk::next(here);
+            walk::next(here.leave())
+        };
     }
     lines
 }

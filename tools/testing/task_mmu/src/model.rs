@@ -8,7 +8,7 @@
 
 use crate::{
     check::{Area, History, Who},
-    walk::{self, AddressSpace, Event, LockError, Lookup, StableVma},
+    walk::{self, AddressSpace, Event, LockError, StableVma},
 };
 use loom::{
     cell::UnsafeCell,
@@ -416,8 +416,10 @@ impl Space {
 /// An error that is made on purpose in the steps of the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The previous VMA is unlocked before the snapshot is taken and the next one is looked up.
+    /// The previous VMA is unlocked before the snapshot is taken.
     UnlockEarly,
+    /// The iterator goes on from the entry that it has found, whoever was there since.
+    NoSet,
     /// The iterator goes on from the last address that the VMA had when it was found.
     StaleIterator,
     /// Whether the VMA is write-locked is not looked at again once there is a reference to it.
@@ -430,6 +432,7 @@ pub(crate) enum Fault {
 
 pub(crate) const FAULTS: &[(&str, Fault)] = &[
     ("unlock-early", Fault::UnlockEarly),
+    ("no-set", Fault::NoSet),
     ("stale-iterator", Fault::StaleIterator),
     ("no-lock-seq", Fault::NoLockSeq),
     ("no-mm", Fault::NoMm),
@@ -727,34 +730,6 @@ impl<'a> RcuIter<'a> {
     }
 }
 
-impl<'a> Lookup<Model<'a>> for RcuIter<'a> {
-    fn snapshot(&self) -> Snapshot<'a> {
-        Snapshot::new(self.rcu.0)
-    }
-
-    fn find(self) -> Result<Found<'a>, &'a Reader<'a>> {
-        self.next()
-    }
-}
-
-impl<'a> Lookup<Model<'a>> for Locked<'a> {
-    fn snapshot(&self) -> Snapshot<'a> {
-        let reader = self.lock.reader;
-        if reader.fault == Some(Fault::UnlockEarly) {
-            reader.space.vma_refcount_put(Who::Reader, self.lock.vma);
-            self.lock.is_gone.set(true);
-        }
-        Snapshot::new(reader)
-    }
-
-    fn find(self) -> Result<Found<'a>, &'a Reader<'a>> {
-        let Self { lock, iter } = self;
-        let found = iter.next();
-        drop(lock);
-        found
-    }
-}
-
 impl StableVma for Locked<'_> {
     fn range(&self) -> Range<usize> {
         self.lock.area().range()
@@ -803,14 +778,37 @@ impl<'a> AddressSpace for Model<'a> {
         })
     }
 
-    fn changed_since(Snapshot(reader, snapshot): Snapshot<'a>) -> bool {
+    fn snapshot(iter: &RcuIter<'a>) -> Snapshot<'a> {
+        Snapshot::new(iter.rcu.0)
+    }
+
+    fn snapshot_locked(locked: &Locked<'a>) -> Snapshot<'a> {
+        let reader = locked.lock.reader;
+        if reader.fault == Some(Fault::UnlockEarly) {
+            reader.space.vma_refcount_put(Who::Reader, locked.lock.vma);
+            locked.lock.is_gone.set(true);
+        }
+        Snapshot::new(reader)
+    }
+
+    fn changed_since(Snapshot(reader, snapshot): &Snapshot<'a>) -> bool {
         let Some(snapshot) = snapshot else {
             return true;
         };
         reader.space.mm_lock_seq.step(|seq| {
             reader.step("compares mm_lock_seq, which is", &[*seq as usize]);
-            *seq != snapshot
+            seq != snapshot
         })
+    }
+
+    fn set(iter: &mut RcuIter<'a>, pos: usize) {
+        if iter.rcu.0.fault != Some(Fault::NoSet) {
+            iter.place = Place::At(pos);
+        }
+    }
+
+    fn find(iter: RcuIter<'a>) -> Result<Found<'a>, &'a Reader<'a>> {
+        iter.next()
     }
 
     fn try_lock(found: Found<'a>) -> Result<Locked<'a>, (LockError, &'a Reader<'a>)> {
@@ -845,6 +843,12 @@ impl<'a> AddressSpace for Model<'a> {
         seen == Some(area.start) || reader.fault == Some(Fault::AnyGap)
     }
 
+    fn pass(locked: Locked<'a>) -> RcuIter<'a> {
+        let Locked { lock, iter } = locked;
+        drop(lock);
+        iter
+    }
+
     fn unlock(locked: Locked<'a>) -> &'a Reader<'a> {
         locked.lock.reader
     }
@@ -853,14 +857,8 @@ impl<'a> AddressSpace for Model<'a> {
         Sleepable(locked.lock)
     }
 
-    fn enter_rcu_again(held: Sleepable<'a>) -> Locked<'a> {
-        let Sleepable(lock) = held;
-        let place = Place::At(lock.area().end);
-        let rcu = Rcu::new(lock.reader);
-        Locked {
-            lock,
-            iter: RcuIter { place, rcu },
-        }
+    fn unlock_sleepable(held: Sleepable<'a>) -> &'a Reader<'a> {
+        held.0.reader
     }
 
     fn lock_mmap(reader: &'a Reader<'a>, pos: usize) -> Result<Option<MmapLocked<'a>>, Infallible> {
@@ -876,7 +874,12 @@ impl<'a> AddressSpace for Model<'a> {
             return Err(at);
         };
         drop(at);
-        Ok(Self::enter_rcu_again(Sleepable(lock)))
+        let place = Place::At(lock.area().end);
+        let rcu = Rcu::new(reader);
+        Ok(Locked {
+            lock,
+            iter: RcuIter { place, rcu },
+        })
     }
 
     fn next_under_mmap_lock(at: MmapLocked<'a>) -> Option<MmapLocked<'a>> {
