@@ -14,6 +14,7 @@ impl Operations for Digits {
     type State = ();
     type Session = [u8; 10];
     type Cursor<'s> = &'s [u8];
+    type Shown<'s> = &'s [u8];
 
     fn start(&self, index: Index) -> Result<Option<[u8; 10]>> {
         Ok((index < 10).then(|| core::array::from_fn(|n| n as u8)))
@@ -34,15 +35,20 @@ impl Operations for Digits {
     fn next<'s>(
         &self,
         _state: &mut (),
-        cursor: Self::Cursor<'s>,
+        shown: Self::Shown<'s>,
         index: &mut Index,
     ) -> Result<Option<Self::Cursor<'s>>> {
         *index += 1;
-        Ok(Some(&cursor[1..]).filter(|digits| !digits.is_empty()))
+        Ok(Some(shown).filter(|digits| !digits.is_empty()))
     }
 
-    fn show<'s>(&self, _state: &mut (), m: &SeqFile, cursor: &mut Self::Cursor<'s>) -> Result {
+    fn show<'s>(
+        &self,
+        _state: &mut (),
+        m: &SeqFile,
+        cursor: Self::Cursor<'s>,
+    ) -> Result<Self::Shown<'s>> {
         seq_print!(m, "{}\n", cursor[0]);
-        Ok(())
+        Ok(&cursor[1..])
     }
 }

@@ -51,10 +51,7 @@ mod tests {
     use super::*;
 
     #[cfg(CONFIG_PER_VMA_LOCK)]
-    use crate::{
-        address_space::{Held, Pinned},
-        walk::AddressSpace,
-    };
+    use crate::address_space::Held;
     #[cfg(CONFIG_PER_VMA_LOCK)]
     use kernel::{
         mm::{test_mm::Writer, vma_iter::StartReadError},
@@ -64,7 +61,11 @@ mod tests {
     };
 
     #[cfg(all(CONFIG_PER_VMA_LOCK, CONFIG_PROC_PAGE_MONITOR))]
-    use crate::sums::{self, Sum};
+    use crate::{
+        address_space::Pinned,
+        sums::{self, Sum},
+        walk::AddressSpace,
+    };
     #[cfg(all(CONFIG_PER_VMA_LOCK, CONFIG_PROC_PAGE_MONITOR))]
     use kernel::fs::proc::page_walk::MemSizeStats;
 
