@@ -68,7 +68,7 @@ MUTANTS = [
            f"{MODULE}/walk.rs", "Err((LockError::Contended, idle)) => Attempt::Failed(idle, Reason::Contended),",
            "Err((LockError::Contended, idle)) => Attempt::Detached(idle),"),
     Mutant("writer-at-the-snapshot", "does not notice a writer who was at work at the snapshot",
-           ITER, "self.seq & 1 != 0\n            || unsafe", "self.seq == 1\n            || unsafe"),
+           ITER, "if self.seq & 1 != 0 {", "if self.seq == 1 {"),
     Mutant("snapshot-after-the-unlock", "takes the snapshot when the VMA is not locked any more",
            f"{MODULE}/walk.rs", "                let snapshot = A::snapshot_locked(&locked);\n"
            "                Left::Vma {\n                    rcu: A::pass(locked),\n",

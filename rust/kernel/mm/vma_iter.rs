@@ -606,10 +606,12 @@ impl<'a> MmapLockSpeculation<'a> {
     #[inline]
     pub fn retry(&self) -> bool {
         // It is odd while somebody holds `mmap_lock` for writing.
-        //
+        if self.seq & 1 != 0 {
+            return true;
+        }
+
         // SAFETY: The pointer is valid since the mm is borrowed.
-        self.seq & 1 != 0
-            || unsafe { bindings::mmap_lock_speculate_retry(self.mm.as_raw(), self.seq) }
+        unsafe { bindings::mmap_lock_speculate_retry(self.mm.as_raw(), self.seq) }
     }
 }
 

@@ -631,7 +631,7 @@ mod tests {
             assert_eq!(file.is_overflown(), size <= 4);
 
             // SAFETY: The file is valid.
-            unsafe { bindings::seq_write(file.file().as_ptr(), c"two".as_ptr().cast(), 3) };
+            unsafe { bindings::seq_write(file.file().as_ptr(), c"two".as_char_ptr().cast(), 3) };
             assert!(file.is_intact());
             assert_eq!(file.is_overflown(), size <= 7);
             if !file.is_overflown() {
