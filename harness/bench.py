@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 """Measures reading /proc/PID/maps, smaps, smaps_rollup and numa_maps, Rust
-against C, in a guest that counts instructions, and prints what a line of maps
-or a VMA of the others takes; then, in another guest, how long readers hold up
-the process (harness/host bench_writers.py --help tells about that part).
+against C, and beside them C that holds mmap_lock, in a guest that counts
+instructions, and prints what a line of maps or a VMA of the others takes; then,
+in another guest, how long readers hold up the process (harness/host
+bench_writers.py --help tells about that part).
 
 Fails when Rust needs more than C: more instructions (beyond what the ticks of
 the guest's clock can make), or for maps more calls or memory that grows with
 the number of mappings; when many lines of maps take more than is promised (MOST
-in the source); or when readers hold up the process longer than they
-may. All measurements are in out/bench/bench.csv and out/bench/writers.csv.
-The first part gives the same numbers every time; the second needs a machine that
+in the source); or when readers hold up the process longer than they may. All
+measurements are in out/bench/bench.csv and out/bench/writers.csv, and beside
+them are plots of both. The first part gives the same numbers every time; the second needs a machine that
 does nothing else.
 """
 
@@ -19,8 +20,8 @@ import collections
 import statistics
 
 import bench_writers
-from common import Failed, Progress, main, say, shown
-from run import build_all
+import plots
+from common import OUT, Failed, Progress, main, say, shown
 
 # The ticks of the guest's clock fall into one round more often than into
 # another, which makes up to 0.1 %.
@@ -62,12 +63,12 @@ def compare(found):
     worse = []
     last = None
     for workload, count in dict.fromkeys(key[:2] for key in found):
-        c, rust = found[workload, count, "C"], found[workload, count, "Rust"]
+        c, lock, rust = (found.get((workload, count, i)) for i in bench_writers.IMPLEMENTATIONS)
         title = "instructions a line of maps" if c.file == "maps" else "instructions a VMA"
         if title != last:
             more = f"   {'calls C, Rust':>15}   {'a MB':>11}"
             more += f"   {'bytes held':>12}" if c.file == "maps" else ""
-            print(f"{title:35}{'C':>10}{'Rust':>10}{'Rust/C':>8}   {'spread C, Rust':>16}{more}")
+            print(f"{title:35}{'C':>10}{'mmap_lock':>10}{'Rust':>10}{'Rust/C':>8}   {'spread C, Rust':>16}{more}")
         last = title
         ratio = rust.median / c.median
         name = f"{workload}, {count:,}"
@@ -75,7 +76,8 @@ def compare(found):
         # of what is read in one or two calls that says nothing
         per_mb = " ".join(f"{r.calls * 1e6 / r.bytes:,.1f}" for r in (c, rust)) if c.bytes > 100_000 else ""
         held = f"{c.held:,} {rust.held:,}" if c.held else ""
-        line = (f"{name:35}{c.median / c.units:10,.1f}{rust.median / rust.units:10,.1f}{ratio:8.4f}   "
+        locked = f"{lock.median / lock.units:10,.1f}" if lock else f"{'as C':>10}"
+        line = (f"{name:35}{c.median / c.units:10,.1f}{locked}{rust.median / rust.units:10,.1f}{ratio:8.4f}   "
                 f"{c.spread / c.median:8.2%}{rust.spread / rust.median:8.2%}   {calls:>15}   {per_mb:>11}   {held:>12}")
         print(line.rstrip())
         if ratio > MAY_COST_MORE.get(workload, TOLERANCE):
@@ -99,7 +101,7 @@ def growth(found):
         if len(counts) < 2:
             continue
         steps = {}
-        for implementation in ("C", "Rust"):
+        for implementation in bench_writers.IMPLEMENTATIONS:
             few, many = (found[workload, n, implementation] for n in (counts[0], counts[-1]))
             steps[implementation] = (many.median - few.median) / (many.units - few.units)
             if few.held < BUFFER:
@@ -109,30 +111,43 @@ def growth(found):
                 worse.append(f"{workload}: a reader holds {few.held} bytes with {counts[0]} mappings, "
                              f"{many.held} with {counts[-1]:,}")
         name = f"{workload}, each more"
-        print(f"{name:35}{steps['C']:10,.1f}{steps['Rust']:10,.1f}{steps['Rust'] / steps['C']:8.4f}")
+        print(f"{name:35}" + "".join(f"{step:10,.1f}" for step in steps.values()) +
+              f"{steps['Rust'] / steps['C']:8.4f}")
     return worse
+
+
+def plot(found, target):
+    """A group of bars for each workload."""
+    rows = []
+    for workload, count in dict.fromkeys(key[:2] for key in found):
+        spent = {i: found[workload, count, i] for i in bench_writers.IMPLEMENTATIONS
+                 if (workload, count, i) in found}
+        name = f"maps: {workload}" if spent["C"].file == "maps" else workload
+        rows.append((f"{name}, {count:,}", {i: row.median / row.units for i, row in spent.items()}))
+    plots.cost(rows, target)
 
 
 def run():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, metavar="N",
-                        help="measure N times, C and Rust in turn (default: 5)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N",
+                        help="measure N times, the implementations in turn (default: 3)")
     parser.add_argument("--instructions", action="store_true", help="only the first part")
     args = parser.parse_args()
-    build_all()
+    kernel = bench_writers.build_kernel()
     with Progress("measuring, with a guest that counts instructions (about 1 min)"):
-        rows, target = bench_writers.measure(f"maps-bench --rounds {args.rounds}", "bench", name="bench",
+        rows, target = bench_writers.measure(kernel, f"maps-bench --rounds {args.rounds}", "bench", name="bench",
                                              accel="icount", timeout=1800)
     found = measured(rows)
     worse = compare(found)
     worse += growth(found)
-    print(f"All measurements: {shown(target)}\n")
-    missed = [] if args.instructions else bench_writers.bench(args.rounds)
+    plot(found, OUT / "bench/cost.svg")
+    print(f"All measurements: {shown(target)}, {shown(OUT / 'bench/cost.svg')}\n")
+    missed = [] if args.instructions else bench_writers.bench(kernel, args.rounds)
     for line in worse:
         say(f"worse than it has to be: {line}")
     for line in missed:
-        say(f"readers of {bench_writers.ROLLUP}: {line}")
+        say(line)
     return 1 if worse or missed else 0
 
 

@@ -1,15 +1,21 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 """Measures how long a process waits for its own address space while others read
-its /proc/PID files, C and Rust in turn, in a guest with two CPUs, and prints
-the medians over all rounds.
+its /proc/PID files, in a guest with two CPUs, and prints the medians over all
+rounds, each implementation in turn: C, C that holds mmap_lock (as before Linux
+6.17), and Rust.
 
-fragmented: the process unmaps and maps random pages of 128 MiB; two readers.
-hot: it changes the protection of a page, or faults pages in, in a VMA of 1 GiB
-of 4 KiB pages; one reader.
+fragmented: the process unmaps and maps random pages of 128 MiB, or faults them in.
+large: it changes the protection of a page, or faults pages in, in a VMA of 1 GiB
+of 4 KiB pages.
+hot: it changes the protection of a VMA of one page without pause.
 
-Fails when readers of smaps_rollup served by Rust hold the process up too long.
-All measurements are in out/bench/writers.csv. `make bench` does this, too.
+Readers have a CPU of their own, alone or with two busy tasks, which starve them
+the more the lower their priority is.
+
+Fails when readers served by Rust hold the process up longer than those served
+by C, or longer than they may. All measurements are in out/bench/writers.csv.
+`make bench` does this, too.
 """
 
 import argparse
@@ -17,22 +23,27 @@ import collections
 import csv
 import statistics
 
+import build
 import guest
-from common import OUT, Failed, Progress, main, say, shown
+import plots
+from common import OUT, Failed, Progress, lock, main, say, shown
 from run import build_all
 
-ROLLUP = "smaps_rollup"
+IMPLEMENTATIONS = ("C", "mmap_lock", "Rust")
+STATISTICS = {"mean": "mean_ns", "p99": "p99_ns", "p99.9": "p999_ns", "max": "max_ns"}
+
 # What readers of smaps_rollup may cost: the mean and the longest operation as
 # multiples of those without a reader, the 99th percentile as a part of the time
 # that one reading takes.
 FRAGMENTED_MEAN = 1.3
-HOT_MEAN = 4
-HOT_P99 = 50
-HOT_MAX = 2
+LARGE_MEAN = 4
+LARGE_P99 = 50
+LARGE_MAX = 2
+# The 99.9th percentile beside starved readers of maps, as a part of that of C.
+STARVED_P999 = 0.5
 
+Key = collections.namedtuple("Key", "workload operation readers priority file")
 COLUMNS = ("operations", "mean_ns", "p50_ns", "p99_ns", "p999_ns", "max_ns", "reads", "read_ns")
-
-Key = collections.namedtuple("Key", "workload operation readers file implementation")
 
 
 class Lines:
@@ -50,10 +61,17 @@ class Lines:
         pass
 
 
-def measure(command, csv_name, **how):
+def build_kernel():
+    """Builds what is measured; gives the kernel."""
+    build_all()
+    with lock():
+        return build.build_bench()
+
+
+def measure(kernel, command, csv_name, **how):
     """Runs a program of the guest that prints CSV; gives its rows and keeps them
     in out/bench/CSV_NAME.csv."""
-    result = guest.boot(command, **how)
+    result = guest.boot(command, kernel=kernel, **how)
     text = result.output.decode(errors="replace")
     if result.status:
         raise Failed(f"{command} failed: {(text.strip().splitlines() or ['it said nothing'])[-1]}")
@@ -63,71 +81,106 @@ def measure(command, csv_name, **how):
     target = OUT / f"bench/{csv_name}.csv"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text)
-    return csv.DictReader(text.splitlines()), target
+    return list(csv.DictReader(text.splitlines())), target
+
+
+class Measured:
+    """What the rounds of one measurement come to."""
+
+    def __init__(self, rows):
+        self.spread = 0
+        self.classes = collections.Counter()
+        for column in COLUMNS:
+            values = [int(row[column]) for row in rows if row[column]]
+            setattr(self, column, statistics.median(values) if values else None)
+            if column == "mean_ns" and values:
+                self.spread = (max(values) - min(values)) / self.mean_ns
+        for row in rows:
+            for entry in row["classes"].split():
+                number, count = map(int, entry.split(":"))
+                self.classes[number] += count
 
 
 def measured(rows):
-    """The medians over the rounds, each by its column's name."""
+    """What was measured, by key and implementation; without readers of the
+    process that is "" """
     rounds = collections.defaultdict(list)
     for row in rows:
-        rounds[Key(*(row[c] for c in Key._fields))].append(row)
-    return {key: {c: statistics.median(int(row[c]) for row in group) for c in COLUMNS if group[0][c]}
-            for key, group in rounds.items()}
+        rounds[Key(*(row[c] for c in Key._fields)), row["implementation"]].append(row)
+    found = collections.defaultdict(dict)
+    for (key, implementation), group in rounds.items():
+        found[key][implementation] = Measured(group)
+    return found
 
 
 def show(found):
+    """Prints a line for each number, priority and file of readers."""
     last = None
     for key, row in found.items():
-        title = f"{key.workload}: {key.operation or 'readers alone'}"
+        if not key.operation:
+            continue
+        title = f"{key.workload}: {key.operation}"
         if title != last:
-            print(f"{title:40}{'mean us':>9}{'p50':>9}{'p99':>9}{'p99.9':>9}{'max':>9}"
-                  f"{'operations':>12}{'reads':>7}{'ms each':>9}")
+            print(f"\n{title:32}" + "".join(f"{f'{name}, us':>24}" for name in STATISTICS) + f"{'mean':>16}")
+            print(f"{'readers':32}" + f"{'C':>8}{'lock':>8}{'Rust':>8}" * len(STATISTICS) + f"{'Rust/C':>8}{'spread':>8}")
         last = title
-        name = f"{key.file}, {key.implementation}"
-        if not key.file:
-            name = "no reader" if key.readers == "0" else "readers of another process"
-        times = [f"{row[c] / 1000:9,.0f}" if c in row else " " * 9 for c in COLUMNS[1:6]]
-        operations = f"{row['operations']:12,.0f}" if "operations" in row else " " * 12
-        reads = f"{row['reads']:7,.0f}{row['read_ns'] / 1e6:9,.1f}" if "reads" in row else ""
-        print(f"  {name:38}{''.join(times)}{operations}{reads}".rstrip())
+        if key.file:
+            name = f"{key.readers} of {key.file}" + (f", {key.priority}" if key.priority != "alone" else "")
+        else:
+            name = "none" if key.readers == "0" else f"{key.readers} of another process"
+        line = f"  {name:30}"
+        for column in STATISTICS.values():
+            for implementation in IMPLEMENTATIONS if key.file else ("",):
+                value = row.get(implementation)
+                line += f"{getattr(value, column) / 1000:8,.0f}" if value else " " * 8
+            line += "" if key.file else " " * 16
+        if key.file:
+            line += f"{row['Rust'].mean_ns / row['C'].mean_ns:8.3f}{max(r.spread for r in row.values()):8.1%}"
+        print(line.rstrip())
 
 
 def requirements(found):
     """What was measured and what is allowed, for each thing that is required."""
     def both(workload, operation, readers, column):
         """What there is without readers and with those of Rust."""
-        without = found[Key(workload, operation, "0", "", "")][column]
-        return without, found[Key(workload, operation, readers, ROLLUP, "Rust")][column]
+        without = found[Key(workload, operation, "0", "alone", "")][""]
+        beside = found[Key(workload, operation, readers, "alone", "smaps_rollup")]["Rust"]
+        return getattr(without, column), getattr(beside, column)
 
     without, beside = both("fragmented", "mmap and munmap", "2", "mean_ns")
-    yield ("fragmented: the mean with two readers", beside, FRAGMENTED_MEAN * without,
+    yield ("fragmented: the mean with two readers of smaps_rollup", beside, FRAGMENTED_MEAN * without,
            f"{FRAGMENTED_MEAN} times that without")
-    one_read = found[Key("hot", "", "1", ROLLUP, "Rust")]["read_ns"]
+    one_read = found[Key("large", "", "1", "alone", "smaps_rollup")]["Rust"].read_ns
     for operation in ("mprotect", "mprotect every 1 ms"):
-        without, beside = both("hot", operation, "1", "mean_ns")
-        yield (f"hot, {operation}: the mean with a reader", beside, HOT_MEAN * without,
-               f"{HOT_MEAN} times that without")
-        _, beside = both("hot", operation, "1", "p99_ns")
-        yield (f"hot, {operation}: the 99th percentile with a reader", beside, one_read / HOT_P99,
-               f"1/{HOT_P99} of one reading")
+        without, beside = both("large", operation, "1", "mean_ns")
+        yield (f"large, {operation}: the mean with a reader of smaps_rollup", beside, LARGE_MEAN * without,
+               f"{LARGE_MEAN} times that without")
+        _, beside = both("large", operation, "1", "p99_ns")
+        yield (f"large, {operation}: the 99th percentile with a reader of smaps_rollup", beside,
+               one_read / LARGE_P99, f"1/{LARGE_P99} of one reading")
     # not of the writer that pauses: it has so few operations that its longest
     # one without a reader is an ordinary one
-    without, beside = both("hot", "mprotect", "1", "max_ns")
+    without, beside = both("large", "mprotect", "1", "max_ns")
     # a reader of another process keeps the host as busy, and a single pause of
     # the guest's CPU is what the longest operation shows
-    without = max(without, found[Key("hot", "mprotect", "1", "", "")]["max_ns"])
-    yield ("hot, mprotect: the longest with a reader", beside, HOT_MAX * without,
-           f"{HOT_MAX} times that without")
+    without = max(without, found[Key("large", "mprotect", "1", "alone", "")][""].max_ns)
+    yield ("large, mprotect: the longest with a reader of smaps_rollup", beside, LARGE_MAX * without,
+           f"{LARGE_MAX} times that without")
+    for key, row in found.items():
+        if key.workload == "hot" and key.file == "maps" and key.priority != "alone":
+            yield (f"hot: the 99.9th percentile with {key.readers} of maps, {key.priority}", row["Rust"].p999_ns,
+                   STARVED_P999 * row["C"].p999_ns, f"{STARVED_P999} times that of C")
 
 
-def bench(rounds):
-    """Measures and prints; gives what is worse than required, a line each."""
-    with Progress(f"measuring writers beside readers ({rounds} rounds of 45 s)") as progress:
-        rows, target = measure(f"writers-bench --rounds {rounds}", "writers", name="bench-writers",
-                               timeout=120 + 120 * rounds, output=Lines(progress))
+def bench(kernel, rounds):
+    """Measures, prints and plots; gives what is worse than required, a line each."""
+    with Progress(f"measuring writers beside readers ({rounds} rounds of 6 min)") as progress:
+        rows, target = measure(kernel, f"writers-bench --rounds {rounds}", "writers", name="bench-writers",
+                               timeout=120 + 900 * rounds, output=Lines(progress))
     found = measured(rows)
     show(found)
-    print(f"All measurements: {shown(target)}")
+    plots.writers(found, OUT / "bench/writers.svg")
+    print(f"\nAll measurements: {shown(target)}, {shown(OUT / 'bench/writers.svg')}")
     return [f"{what} is {value / 1000:,.0f} us, more than {allowed / 1000:,.0f} us, {why}"
             for what, value, allowed, why in requirements(found) if value > allowed]
 
@@ -135,13 +188,12 @@ def bench(rounds):
 def run():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, metavar="N",
-                        help="measure N times, C and Rust in turn (default: 5)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N",
+                        help="measure N times, the implementations in turn (default: 3)")
     args = parser.parse_args()
-    build_all()
-    missed = bench(args.rounds)
+    missed = bench(build_kernel(), args.rounds)
     for line in missed:
-        say(f"readers of {ROLLUP}: {line}")
+        say(line)
     return 1 if missed else 0
 
 

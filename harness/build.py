@@ -4,18 +4,21 @@
 
 Each configuration is a fragment under harness/config that is laid over
 allnoconfig and has its own object folder in the cache. `slim` is the kernel that
-is booted and measured, `debug`, `kasan` and `kcsan` have the kernel's checks on; the
-others leave out or change something, and of them only the parts are built that the series touches.
+is booted, and with harness/bench.patch measured, `debug`, `kasan` and `kcsan` have
+the kernel's checks on; the others leave out or change something, and of them
+only the parts are built that the series touches.
 """
 
 import argparse
+import contextlib
 import hashlib
 import os
 import pathlib
 import re
+import shutil
 
 import series
-from common import CACHE, SRC, TREE, Failed, lock, main, need_space, shown, step
+from common import CACHE, SRC, TREE, Failed, git, lock, main, need_space, shown, step
 
 CONFIG = SRC / "harness/config"
 BUILD = CACHE / "build"
@@ -40,7 +43,7 @@ WHOLE = ("slim", "debug", "kasan", "kcsan")
 MATRIX = [n for n in VARIANTS if n not in (*WHOLE, "lint", "commits")]
 PARTS = ["prepare", "fs/proc/", "mm/mmap_lock.o"]
 # Fixed, so that building again what has not changed links nothing again.
-STAMP = {"KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970",
+STAMP = {"KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970", "KBUILD_BUILD_VERSION": "1",
          "KBUILD_BUILD_USER": "task_mmu", "KBUILD_BUILD_HOST": "task_mmu"}
 WHOLE_STEPS = 1900
 
@@ -155,6 +158,40 @@ def build(name, *targets, tree=TREE):
         raise Failed("\n  ".join([f"building {name} gives warnings; the log is {shown(CACHE / 'log' / log)}",
                                   *warnings[:10]]))
     return folder / "arch/x86/boot/bzImage"
+
+
+@contextlib.contextmanager
+def patched(patch):
+    """The tree with a patch, for a while."""
+    kept = {TREE / p: (TREE / p).read_bytes()
+            for p in re.findall(r"^\+\+\+ b/(\S+)", patch.read_text(), re.M)}
+    try:
+        git("apply", "-", cwd=TREE, data=patch.read_bytes())
+        yield
+    finally:
+        for f, data in kept.items():
+            f.write_bytes(data)
+
+
+def build_bench():
+    """Builds the kernel of the benchmarks, slim with harness/bench.patch, in the
+    objects of slim; gives the path of its image."""
+    patch = SRC / "harness/bench.patch"
+    image = build("slim")
+    target = BUILD / "bench" / image.relative_to(BUILD / "slim")
+    stamp = BUILD / "bench/stamp"
+    wanted = hashlib.sha256(image.read_bytes() + patch.read_bytes()).hexdigest()
+    if not target.exists() or not stamp.exists() or stamp.read_text() != wanted:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        stamp.unlink(missing_ok=True)
+        try:
+            with patched(patch):
+                shutil.copy(build("slim"), target)
+        finally:
+            build("slim")
+        shutil.copy(BUILD / "slim/.config", BUILD / "bench")
+        stamp.write_text(wanted)
+    return target
 
 
 def run():

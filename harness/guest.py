@@ -84,9 +84,10 @@ def compile_programs():
     sources = sorted(GUEST.glob("*.c"))
     for old in set(target.iterdir()) - {target / s.stem for s in sources}:
         old.unlink()
+    headers = [header.stat().st_mtime for header in GUEST.glob("*.h")]
     for source in sources:
         program = target / source.stem
-        if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+        if not program.exists() or program.stat().st_mtime < max(source.stat().st_mtime, *headers):
             step(f"compiling {source.name}", ["gcc", "-O2", "-Wall", "-Werror", "-D_GNU_SOURCE",
                  "-static", "-pthread", "-isystem", BUILT / "headers/include", "-o", program, source],
                  f"compile-{source.stem}.log")

@@ -1,35 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Measures reading of /proc/PID/maps, smaps, smaps_rollup and numa_maps, as the
- * C and as the Rust code serve them, on processes with different mappings. Meant
- * for a guest whose clock counts instructions: what it prints as instructions
- * are nanoseconds.
+ * Measures reading of /proc/PID/maps, smaps, smaps_rollup and numa_maps, as each
+ * implementation serves them, on processes with different mappings. Meant for a
+ * guest whose clock counts instructions: what it prints as instructions are
+ * nanoseconds.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <linux/fs.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
+
+#include "bench.h"
 
 #ifndef PR_SET_VMA
 #define PR_SET_VMA		0x53564d41
 #define PR_SET_VMA_ANON_NAME	0
 #endif
 
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
-
-#define SWITCH	"/sys/module/task_mmu/parameters/rust"
-#define PAGE	4096UL
 #define SPOT	0x100000000UL
 #define ROUND	50000000L	/* at least so long, so that the clock's ticks even out */
 #define STOCK	900	/* descriptors that use up the slab caches' stock */
@@ -37,12 +28,6 @@
 #define HOLDERS	64	/* descriptors whose memory is measured together */
 
 static char buf[128 << 10];
-
-static void die(const char *what)
-{
-	fprintf(stderr, "maps-bench: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
 
 static void make_anonymous(int count)
 {
@@ -184,27 +169,17 @@ static pid_t start(const struct workload *w)
 	return pid;
 }
 
-static int open_file(pid_t pid, const char *file, int rust)
+static int open_file(pid_t pid, const char *file, enum implementation implementation)
 {
-	int fd = open(SWITCH, O_WRONLY);
 	char path[64];
+	int fd;
 
-	if (fd < 0 || write(fd, rust ? "Y" : "N", 1) != 1)
-		die(SWITCH);
-	close(fd);
+	use(implementation);
 	snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
 	fd = open(path, O_RDONLY);
 	if (fd < 0)
 		die(path);
 	return fd;
-}
-
-static long now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
 /* How many calls it takes to the end; adds what was read to @bytes. */
@@ -261,12 +236,12 @@ static long slab_kb(void)
 }
 
 /* Opens descriptors and reads each as far as @depth, but at least once */
-static void hold(int *fds, int count, pid_t pid, int rust, int depth)
+static void hold(int *fds, int count, pid_t pid, enum implementation implementation, int depth)
 {
 	for (int i = 0; i < count; i++) {
 		int got = 0;
 
-		fds[i] = open_file(pid, "maps", rust);
+		fds[i] = open_file(pid, "maps", implementation);
 		do {
 			ssize_t n = read(fds[i], buf, sizeof(buf));
 
@@ -283,14 +258,14 @@ static void hold(int *fds, int count, pid_t pid, int rust, int depth)
  * Bytes of the kernel that a half-read descriptor takes. Others come first and
  * use up what the slab caches have in stock.
  */
-static long held(pid_t pid, int rust, int half)
+static long held(pid_t pid, enum implementation implementation, int half)
 {
 	static int fds[STOCK + HOLDERS];
 	long before, bytes;
 
-	hold(fds, STOCK, pid, rust, 0);
+	hold(fds, STOCK, pid, implementation, 0);
 	before = slab_kb();
-	hold(fds + STOCK, HOLDERS, pid, rust, half);
+	hold(fds + STOCK, HOLDERS, pid, implementation, half);
 	bytes = (slab_kb() - before) * 1024 / HOLDERS;
 	for (int i = 0; i < STOCK + HOLDERS; i++)
 		close(fds[i]);
@@ -298,7 +273,7 @@ static long held(pid_t pid, int rust, int half)
 }
 
 /*
- * Has both read a process once that somebody traces: says who will read how many
+ * Has C and Rust read a process once that somebody traces: says who will read how many
  * lines, waits for a byte from the terminal, reads, and says that it is done.
  */
 static int trace(const char *name)
@@ -318,17 +293,17 @@ static int trace(const char *name)
 	small = *w;
 	small.count = TRACED;
 	pid = start(&small);
-	for (int rust = 0; rust < 2; rust++) {
-		int fd = open_file(pid, "maps", rust), half, lines = count_lines(fd, &half);
+	for (int i = C; i <= RUST; i++) {
+		int fd = open_file(pid, "maps", i), half, lines = count_lines(fd, &half);
 		char c;
 
 		close(fd);
-		fd = open_file(pid, w->file ? w->file : "maps", rust);
+		fd = open_file(pid, w->file ? w->file : "maps", i);
 		all_calls(fd, w->query, &bytes);
 		lseek(fd, 0, SEEK_SET);
 		/* until all that was freed is, and the CPU has nothing else to do */
 		sleep(1);
-		printf("trace %s %d\n", rust ? "Rust" : "C", lines);
+		printf("trace %s %d\n", implementations[i], lines);
 		fflush(stdout);
 		if (terminal < 0 || read(terminal, &c, 1) != 1)
 			die("the terminal");
@@ -358,10 +333,10 @@ int main(int argc, char **argv)
 			rounds = atoi(optarg);
 		if (opt == 'h')
 			printf("usage: maps-bench [-r ROUNDS | -t WORKLOAD]\n"
-			       "Measures /proc/PID/maps, smaps, smaps_rollup and numa_maps, C and Rust in\n"
-			       "turn; prints a line of CSV for each workload, implementation and round (%d\n"
-			       "rounds). Units are lines of maps, and VMAs for the other files. With -t\n"
-			       "both read once, %d mappings, each after a byte from the terminal.\n",
+			       "Measures /proc/PID/maps, smaps, smaps_rollup and numa_maps, each implementation\n"
+			       "in turn; prints a line of CSV for each workload, implementation and round (%d\n"
+			       "rounds). Units are lines of maps, and VMAs for the other files. With -t C and\n"
+			       "Rust read once, %d mappings, each after a byte from the terminal.\n",
 			       rounds, TRACED);
 		if (opt != 'r')
 			return opt == 'h' ? 0 : 2;
@@ -376,29 +351,33 @@ int main(int argc, char **argv)
 		const struct workload *w = &workloads[i];
 		const char *file = w->file ? w->file : "maps";
 		pid_t pid = start(w);
-		long holds[2] = {};
+		long holds[IMPLEMENTATIONS] = {};
 		int lines = 0, half = 0, passes = 0;
 
-		for (int rust = 0; rust < 2; rust++) {
-			int fd = open_file(pid, "maps", rust);
+		for (int n = 0; n < IMPLEMENTATIONS; n++) {
+			int fd = open_file(pid, "maps", n);
 			long begin, bytes = 0;
 
 			lines = count_lines(fd, &half);
 			close(fd);
 			/* warms up what the rounds use, and tells how long it takes */
-			fd = open_file(pid, file, rust);
+			fd = open_file(pid, file, n);
 			begin = now();
 			all_calls(fd, w->query, &bytes);
 			passes = 1 + ROUND / (now() - begin);
 			close(fd);
 			if (w->held)
-				holds[rust] = held(pid, rust, half);
+				holds[n] = held(pid, n, half);
 		}
 		for (int round = 1; round <= rounds; round++) {
-			for (int rust = 0; rust < 2; rust++) {
-				int fd = open_file(pid, file, rust), calls = 0;
-				long begin = now(), end, bytes = 0;
+			for (int n = 0; n < IMPLEMENTATIONS; n++) {
+				long begin, end, bytes = 0;
+				int fd, calls = 0;
 
+				if (!has(file, n))
+					continue;
+				fd = open_file(pid, file, n);
+				begin = now();
 				for (int pass = 0; pass < passes; pass++) {
 					lseek(fd, 0, SEEK_SET);
 					calls = all_calls(fd, w->query, &bytes);
@@ -406,8 +385,8 @@ int main(int argc, char **argv)
 				end = now();
 				close(fd);
 				printf("%s,%d,%s,%d,%s,%d,%ld,", w->name, w->count, file, lines,
-				       rust ? "Rust" : "C", round, (end - begin) / passes);
-				printf("%d,%ld,%ld\n", calls, bytes / passes, holds[rust]);
+				       implementations[n], round, (end - begin) / passes);
+				printf("%d,%ld,%ld\n", calls, bytes / passes, holds[n]);
 			}
 			fflush(stdout);
 		}

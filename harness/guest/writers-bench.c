@@ -1,76 +1,71 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Measures how long a process waits for its own address space while others read
- * its /proc/PID files, as the C and as the Rust code serve them. The process is
- * on CPU 1 and its readers are on CPU 0, so that it waits for locks, not for a
- * CPU.
+ * its /proc/PID files, as each implementation serves them. The process is on
+ * CPU 1 and its readers are on CPU 0, so that it waits for locks, not for a CPU.
+ * Where busy tasks are on CPU 0 as well, a reader can lose it at any moment.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+#include "bench.h"
 
-#define SWITCH		"/sys/module/task_mmu/parameters/rust"
-#define PAGE		4096UL
 #define FRAGMENTED	(128UL << 20)
-#define HOT		(1UL << 30)
-#define READERS		2
-#define SAMPLES		(1 << 18)
-#define SECOND		1000000000L
+#define LARGE		(1UL << 30)
+#define MAX_READERS	4
+#define BUSY_TASKS	2
+#define CHILDREN	(MAX_READERS + BUSY_TASKS)
+#define SAMPLES		(1 << 19)
 #define PAUSE		1000	/* us */
 
-static const char * const files[] = { "smaps_rollup", "smaps", "maps", "numa_maps" };
-#define HOT_FILES 2		/* the first ones */
-#define NO_FILE ((char)-1)	/* the readers read a file of their own */
+static const char * const files[] = { "maps", "smaps", "smaps_rollup", "numa_maps" };
 
-/* What the process and its readers share */
+/* What else a child can be told to do */
+enum { OWN_FILE = ARRAY_SIZE(files), BE_BUSY };
+
+/* How readers get their CPU */
+static const struct priority {
+	const char *name;
+	int policy, nice, busy;
+} priorities[] = {
+	{ "alone", SCHED_OTHER, 0 },
+	{ "normal", SCHED_OTHER, 0, 1 },
+	{ "nice 15", SCHED_OTHER, 15, 1 },
+	{ "idle", SCHED_IDLE, 0, 1 },
+};
+enum { ALONE, NORMAL, NICE, IDLE };
+
+/* What the process and its children share */
 static struct shared {
 	atomic_int stop;
-	struct reader {
-		atomic_int reading;
+	struct work {
+		atomic_int begun;
 		atomic_long reads, ns;
-	} readers[READERS];
+	} work[CHILDREN];
 } *shared;
+
+static struct child {
+	pid_t pid;
+	int command[2], answer[2];	/* pipes: what to do, and that it is done */
+} children[CHILDREN];
 
 static struct samples {
 	long ns[SAMPLES];
 	int count;
 } op_samples;
 
-static int commands[READERS][2];	/* pipes: which file to read */
-static int answers[READERS][2];		/* pipes: done */
 static long duration = SECOND;
 static int rounds = 5;
 static char *region;
 static char *present;			/* fragmented: which pages are mapped */
 static atomic_int writer_stop;
-
-static _Noreturn void die(const char *what)
-{
-	fprintf(stderr, "writers-bench: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static long now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * SECOND + t.tv_nsec;
-}
 
 static void pin(int cpu)
 {
@@ -82,100 +77,135 @@ static void pin(int cpu)
 		die("two CPUs are needed");
 }
 
-static void use_rust(int rust)
-{
-	int fd = open(SWITCH, O_WRONLY);
-
-	if (fd < 0 || write(fd, rust ? "Y" : "N", 1) != 1)
-		die(SWITCH);
-	close(fd);
-}
-
-/* A reader: reads the file that it is told to until it is told to stop. */
-static void be_reader(int n, pid_t pid)
+/*
+ * Reads a file once. One that is starved of its CPU gives up when it is to stop,
+ * unless @whole.
+ */
+static int read_once(const char *path, int whole)
 {
 	static char buf[128 << 10];
-	struct reader *r = &shared->readers[n];
-	char file, path[64];
+	int fd = open(path, O_RDONLY);
+	ssize_t got;
+
+	if (fd < 0)
+		die(path);
+	while ((got = read(fd, buf, sizeof(buf))) > 0) {
+		if (shared->stop && !whole)
+			break;
+	}
+	if (got < 0)
+		die(path);
+	close(fd);
+	return got == 0;
+}
+
+/* A child: does what it is told to until it is told to stop. */
+static void be_child(int n, pid_t process)
+{
+	struct work *work = &shared->work[n];
+	char path[64], what;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	pin(0);
-	while (read(commands[n][0], &file, 1) == 1) {
-		if (file == NO_FILE)
-			snprintf(path, sizeof(path), "/proc/self/smaps_rollup");
-		else
-			snprintf(path, sizeof(path), "/proc/%d/%s", pid, files[(int)file]);
-		r->reads = r->ns = 0;
-		do {
-			long begin = now();
-			int fd = open(path, O_RDONLY);
-			ssize_t got;
-
-			if (fd < 0)
-				die(path);
-			r->reading = 1;
-			while ((got = read(fd, buf, sizeof(buf))) > 0)
+	while (read(children[n].command[0], &what, 1) == 1) {
+		if (what == BE_BUSY) {
+			work->begun = 1;
+			while (!shared->stop)
 				;
-			if (got)
-				die(path);
-			close(fd);
-			r->ns += now() - begin;
-			r->reads++;
-		} while (!shared->stop);
-		r->reading = 0;
-		if (write(answers[n][1], "", 1) != 1)
+		} else if (what == OWN_FILE) {
+			snprintf(path, sizeof(path), "/proc/self/smaps_rollup");
+		} else {
+			snprintf(path, sizeof(path), "/proc/%d/%s", process, files[(int)what]);
+		}
+		while (what != BE_BUSY && (!shared->stop || !work->begun)) {
+			long begin = now();
+
+			work->begun = 1;
+			if (read_once(path, work->reads == 0)) {
+				work->ns += now() - begin;
+				work->reads++;
+			}
+		}
+		if (write(children[n].answer[1], "", 1) != 1)
 			die("pipe");
 	}
 	exit(1);
 }
 
-static void make_readers(void)
+static void make_children(void)
 {
-	pid_t pid = getpid();
+	pid_t process = getpid();
 
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		die("mmap");
-	for (int n = 0; n < READERS; n++) {
-		if (pipe(commands[n]) || pipe(answers[n]))
+	for (int n = 0; n < CHILDREN; n++) {
+		struct child *child = &children[n];
+
+		if (pipe(child->command) || pipe(child->answer))
 			die("pipe");
-		switch (fork()) {
-		case -1:
+		child->pid = fork();
+		if (child->pid < 0)
 			die("fork");
-		case 0:
-			be_reader(n, pid);
-		}
-		/* so that reading tells when the reader is gone */
-		close(answers[n][1]);
+		if (!child->pid)
+			be_child(n, process);
+		/* so that reading tells when the child is gone */
+		close(child->answer[1]);
 	}
 }
 
-static void start_readers(int count, char file)
+static void start_child(int n, char what)
 {
-	shared->stop = 0;
-	for (int n = 0; n < count; n++) {
-		if (write(commands[n][1], &file, 1) != 1)
-			die("pipe");
-	}
-	for (int n = 0; n < count; n++) {
-		while (!shared->readers[n].reading) {
-			if (waitpid(-1, NULL, WNOHANG) > 0)
-				exit(1);	/* the reader has said why */
-			usleep(1000);
-		}
+	struct work *work = &shared->work[n];
+
+	work->begun = work->reads = work->ns = 0;
+	if (write(children[n].command[1], &what, 1) != 1)
+		die("pipe");
+	while (!work->begun) {
+		if (waitpid(-1, NULL, WNOHANG) > 0)
+			exit(1);		/* the child has said why */
+		usleep(1000);
 	}
 }
 
-static void stop_readers(int count)
+static void stop_child(int n)
 {
 	char c;
 
-	shared->stop = 1;
-	for (int n = 0; n < count; n++) {
-		if (read(answers[n][0], &c, 1) != 1)
-			exit(1);		/* the reader has said why */
+	if (read(children[n].answer[0], &c, 1) != 1)
+		exit(1);			/* the child has said why */
+}
+
+static void give_priority(int readers, const struct priority *priority)
+{
+	struct sched_param param = {};
+
+	for (int n = 0; n < readers; n++) {
+		if (sched_setscheduler(children[n].pid, priority->policy, &param) ||
+		    setpriority(PRIO_PROCESS, children[n].pid, priority->nice))
+			die("the priority of a reader");
 	}
+}
+
+static void start(int readers, char file, const struct priority *priority)
+{
+	shared->stop = 0;
+	for (int n = 0; n < readers; n++)
+		start_child(n, file);
+	give_priority(readers, priority);
+	for (int n = MAX_READERS; priority->busy && n < CHILDREN; n++)
+		start_child(n, BE_BUSY);
+}
+
+static void stop(int readers, const struct priority *priority)
+{
+	shared->stop = 1;
+	give_priority(readers, &priorities[ALONE]);
+	for (int n = 0; n < readers; n++)
+		stop_child(n);
+	for (int n = MAX_READERS; priority->busy && n < CHILDREN; n++)
+		stop_child(n);
 }
 
 static unsigned long random_below(unsigned long limit)
@@ -214,16 +244,43 @@ static long map_op(void)
 	return toggle(random_below(FRAGMENTED / PAGE));
 }
 
-static long protect_op(void)
+/* Takes the page at @at away and faults it in again; how long the fault took */
+static long fault(char *at)
+{
+	long begin;
+
+	if (madvise(at, PAGE, MADV_DONTNEED))
+		die("MADV_DONTNEED");
+	begin = now();
+	*(volatile char *)at = 1;
+	return now() - begin;
+}
+
+static long fragment_fault_op(void)
+{
+	unsigned long page;
+
+	do
+		page = random_below(FRAGMENTED / PAGE);
+	while (!present[page]);
+	return fault(region + page * PAGE);
+}
+
+static long protect(char *at)
 {
 	static int writable = 1;
 	long begin;
 
 	writable = !writable;
 	begin = now();
-	if (mprotect(region + HOT / 2, PAGE, writable ? PROT_READ | PROT_WRITE : PROT_READ))
+	if (mprotect(at, PAGE, writable ? PROT_READ | PROT_WRITE : PROT_READ))
 		die("mprotect");
 	return now() - begin;
+}
+
+static long protect_op(void)
+{
+	return protect(region + LARGE / 2);
 }
 
 static long protect_pause_op(void)
@@ -235,16 +292,16 @@ static long protect_pause_op(void)
 static long fault_op(void)
 {
 	char *at;
-	long begin;
 
 	do
-		at = region + random_below(HOT / PAGE) * PAGE;
-	while (at == region + HOT / 2);		/* may be read-only */
-	if (madvise(at, PAGE, MADV_DONTNEED))
-		die("MADV_DONTNEED");
-	begin = now();
-	*(volatile char *)at = 1;
-	return now() - begin;
+		at = region + random_below(LARGE / PAGE) * PAGE;
+	while (at == region + LARGE / 2);	/* may be read-only */
+	return fault(at);
+}
+
+static long hot_op(void)
+{
+	return protect(region + PAGE);
 }
 
 static void *writer(void *unused)
@@ -254,25 +311,18 @@ static void *writer(void *unused)
 	return NULL;
 }
 
-static const struct op {
-	const char *name;
-	long (*run)(void);
-	int writer;		/* another thread changes the address space */
-} fragmented_op = {
-	"mmap and munmap", map_op
-}, hot_ops[] = {
-	{ "mprotect", protect_op },
-	{ "mprotect every 1 ms", protect_pause_op },
-	{ "page fault", fault_op },
-	{ "page fault beside mprotect", fault_op, .writer = 1 },
-};
-
 static int by_size(const void *a, const void *b)
 {
 	long x = *(const long *)a, y = *(const long *)b;
 
 	return (x > y) - (x < y);
 }
+
+struct op {
+	const char *name;
+	long (*run)(void);
+	int writer;		/* another thread changes the address space */
+};
 
 static void take_samples(const struct op *op)
 {
@@ -296,28 +346,46 @@ static long quantile(int per_mille)
 	return op_samples.ns[(long)(op_samples.count - 1) * per_mille / 1000];
 }
 
+/*
+ * How many samples there are in which class, as CLASS:COUNT. There are four
+ * classes from one power of two to the next.
+ */
+static void print_classes(void)
+{
+	int last = -1, count = 0;
+
+	for (int i = 0; i <= op_samples.count; i++) {
+		unsigned long ns = i < op_samples.count ? op_samples.ns[i] | 4 : 0;
+		int exponent = ns ? 63 - __builtin_clzl(ns) : 0;
+		int class = ns ? exponent * 4 + (ns >> (exponent - 2) & 3) : -1;
+
+		if (class != last && count)
+			printf("%d:%d ", last, count);
+		count = class == last ? count + 1 : 1;
+		last = class;
+	}
+}
+
 /* One line of what is measured; without @op of the readers alone. */
 static void measure(const char *workload, const struct op *op, int readers, char file,
-		    int rust, int round)
+		    const struct priority *priority, enum implementation implementation, int round)
 {
 	long reads = 0, read_ns = 0, sum = 0;
+	int own = file == OWN_FILE;
 
-	use_rust(rust);
-	if (readers)
-		start_readers(readers, file);
+	use(implementation);
+	start(readers, file, priority);
 	if (op)
 		take_samples(op);
 	else
 		usleep(duration / 1000);
-	if (readers)
-		stop_readers(readers);
+	stop(readers, priority);
 	for (int n = 0; n < readers; n++) {
-		reads += shared->readers[n].reads;
-		read_ns += shared->readers[n].ns;
+		reads += shared->work[n].reads;
+		read_ns += shared->work[n].ns;
 	}
-	printf("%s,%s,%s,%d,%s,%d,", workload, op ? op->name : "",
-	       file == NO_FILE ? "" : files[(int)file], readers,
-	       file == NO_FILE ? "" : rust ? "Rust" : "C", round);
+	printf("%s,%s,%s,%d,%s,%s,%d,", workload, op ? op->name : "", own ? "" : files[(int)file],
+	       readers, priority->name, own ? "" : implementations[implementation], round);
 	if (op) {
 		qsort(op_samples.ns, op_samples.count, sizeof(op_samples.ns[0]), by_size);
 		for (int i = 0; i < op_samples.count; i++)
@@ -327,29 +395,37 @@ static void measure(const char *workload, const struct op *op, int readers, char
 	} else {
 		printf(",,,,,,");
 	}
-	/* there is one, since a reader completes what it began */
-	if (file == NO_FILE)
-		printf(",\n");
+	/* there is one, since a reader completes the first that it began */
+	if (own)
+		printf(",,");
 	else
-		printf("%ld,%ld\n", reads, read_ns / reads);
+		printf("%ld,%ld,", reads, read_ns / reads);
+	if (op)
+		print_classes();
+	printf("\n");
 	fflush(stdout);
 }
 
-/*
- * One line without readers, one with readers of another process, which take
- * CPU time but no locks, and one for each of @count files and implementation
- */
-static void measure_all(const char *workload, const struct op *op, int readers, int count,
-			int round)
+/* One line for each file and implementation */
+static void measure_files(const char *workload, const struct op *op, int readers,
+			  const struct priority *priority, int round)
 {
-	if (op) {
-		measure(workload, op, 0, NO_FILE, 0, round);
-		measure(workload, op, readers, NO_FILE, 0, round);
+	for (size_t file = 0; file < ARRAY_SIZE(files); file++) {
+		for (int i = 0; i < IMPLEMENTATIONS; i++) {
+			if (has(files[file], i))
+				measure(workload, op, readers, file, priority, i, round);
+		}
 	}
-	for (int file = 0; file < count; file++) {
-		for (int rust = 0; rust < 2; rust++)
-			measure(workload, op, readers, file, rust, round);
-	}
+}
+
+/*
+ * The same without readers, and with readers of another process, which take CPU
+ * time but no locks.
+ */
+static void measure_peace(const char *workload, const struct op *op, int readers, int round)
+{
+	measure(workload, op, 0, OWN_FILE, &priorities[ALONE], C, round);
+	measure(workload, op, readers, OWN_FILE, &priorities[ALONE], C, round);
 }
 
 static void map_region(unsigned long bytes)
@@ -362,8 +438,11 @@ static void map_region(unsigned long bytes)
 		region[at] = 1;
 }
 
-static void fragmented(void)
+static void fragmented(const char *name)
 {
+	static const struct op map = { "mmap and munmap", map_op };
+	static const struct op page_fault = { "page fault", fragment_fault_op };
+
 	map_region(FRAGMENTED);
 	present = malloc(FRAGMENTED / PAGE);
 	memset(present, 1, FRAGMENTED / PAGE);
@@ -372,21 +451,65 @@ static void fragmented(void)
 		if (random_below(2))
 			toggle(page);
 	}
-	for (int round = 1; round <= rounds; round++)
-		measure_all("fragmented", &fragmented_op, READERS, ARRAY_SIZE(files), round);
+	for (int round = 1; round <= rounds; round++) {
+		measure_peace(name, &map, 2, round);
+		for (int readers = 1; readers <= MAX_READERS; readers *= 2)
+			measure_files(name, &map, readers, &priorities[ALONE], round);
+		for (size_t i = NORMAL; i < ARRAY_SIZE(priorities); i++)
+			measure_files(name, &map, 2, &priorities[i], round);
+		measure_peace(name, &page_fault, 2, round);
+		measure_files(name, &page_fault, 2, &priorities[ALONE], round);
+	}
+	free(present);
 	munmap(region, FRAGMENTED);
 }
 
-static void hot(void)
+static void large(const char *name)
 {
-	map_region(HOT);
+	static const struct op ops[] = {
+		{ "mprotect", protect_op },
+		{ "mprotect every 1 ms", protect_pause_op },
+		{ "page fault", fault_op },
+		{ "page fault beside mprotect", fault_op, .writer = 1 },
+	};
+
+	map_region(LARGE);
 	for (int round = 1; round <= rounds; round++) {
-		measure_all("hot", NULL, 1, HOT_FILES, round);
-		for (size_t i = 0; i < ARRAY_SIZE(hot_ops); i++)
-			measure_all("hot", &hot_ops[i], 1, HOT_FILES, round);
+		measure_files(name, NULL, 1, &priorities[ALONE], round);
+		for (size_t i = 0; i < ARRAY_SIZE(ops); i++) {
+			measure_peace(name, &ops[i], 1, round);
+			measure_files(name, &ops[i], 1, &priorities[ALONE], round);
+		}
 	}
-	munmap(region, HOT);
+	munmap(region, LARGE);
 }
+
+/* The middle one of three mappings of a page each */
+static void hot(const char *name)
+{
+	static const struct op op = { "mprotect", hot_op };
+
+	map_region(3 * PAGE);
+	if (mprotect(region, PAGE, PROT_NONE) || mprotect(region + 2 * PAGE, PAGE, PROT_NONE))
+		die("mprotect");
+	for (int round = 1; round <= rounds; round++) {
+		measure_peace(name, &op, 2, round);
+		for (size_t i = 0; i < ARRAY_SIZE(priorities); i++) {
+			for (int readers = 1; readers <= MAX_READERS; readers *= 2)
+				measure_files(name, &op, readers, &priorities[i], round);
+		}
+	}
+	munmap(region, 3 * PAGE);
+}
+
+static const struct workload {
+	const char *name;
+	void (*run)(const char *name);
+} workloads[] = {
+	{ "fragmented", fragmented },
+	{ "large", large },
+	{ "hot", hot },
+};
 
 int main(int argc, char **argv)
 {
@@ -398,7 +521,7 @@ int main(int argc, char **argv)
 		{}
 	};
 	const char *only = "";
-	int opt;
+	int opt, known = 0;
 
 	while ((opt = getopt_long(argc, argv, "hr:m:w:", options, NULL)) != -1) {
 		switch (opt) {
@@ -412,35 +535,34 @@ int main(int argc, char **argv)
 			only = optarg;
 			break;
 		case 'h':
-			printf("usage: writers-bench [-r ROUNDS] [-m MILLISECONDS] [-w fragmented|hot]\n"
+			printf("usage: writers-bench [-r ROUNDS] [-m MILLISECONDS] [-w fragmented|large|hot]\n"
 			       "Measures a process that changes its address space while its /proc/PID files\n"
-			       "are read, C and Rust in turn; prints a line of CSV for each operation, file,\n"
-			       "implementation and round (%d rounds, %ld ms each, both workloads).\n",
+			       "are read, by each implementation in turn; prints a line of CSV for each\n"
+			       "operation, number and priority of readers, file, implementation and round\n"
+			       "(%d rounds, %ld ms each, all workloads).\n",
 			       rounds, duration / (SECOND / 1000));
 			return 0;
 		default:
 			return 2;
 		}
 	}
-	if (rounds < 1 || duration < 1) {
-		fprintf(stderr, "writers-bench: -r and -m take a number of at least 1\n");
-		return 2;
-	}
-	if (*only && strcmp(only, "fragmented") && strcmp(only, "hot")) {
-		fprintf(stderr, "writers-bench: -w takes fragmented or hot\n");
+	for (size_t i = 0; i < ARRAY_SIZE(workloads); i++)
+		known |= !*only || !strcmp(only, workloads[i].name);
+	if (rounds < 1 || duration < 1 || !known) {
+		fprintf(stderr, "writers-bench: -r and -m take a number of at least 1, -w fragmented, large or hot\n");
 		return 2;
 	}
 
 	if (prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0))
 		die("PR_SET_THP_DISABLE");
-	make_readers();		/* now, while a fork has nothing to copy */
+	make_children();	/* now, while a fork has nothing to copy */
 	pin(1);
-	printf("workload,operation,file,readers,implementation,round,operations,mean_ns,p50_ns,"
-	       "p99_ns,p999_ns,max_ns,reads,read_ns\n");
+	printf("workload,operation,file,readers,priority,implementation,round,operations,mean_ns,p50_ns,"
+	       "p99_ns,p999_ns,max_ns,reads,read_ns,classes\n");
 	fflush(stdout);
-	if (strcmp(only, "hot"))
-		fragmented();
-	if (strcmp(only, "fragmented"))
-		hot();
+	for (size_t i = 0; i < ARRAY_SIZE(workloads); i++) {
+		if (!*only || !strcmp(only, workloads[i].name))
+			workloads[i].run(workloads[i].name);
+	}
 	return 0;
 }

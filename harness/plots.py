@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The plots of the benchmarks: SVG that can be read on a light and on a dark page."""
+
+import matplotlib
+
+matplotlib.use("svg")
+
+import matplotlib.pyplot as plt  # noqa: E402
+
+# as far from black as from white
+TEXT = "#767676"
+COLORS = {"": "#767676", "C": "#d1661a", "mmap_lock": "#a05fc4", "Rust": "#2a86d6"}
+NAMES = {"": "no reader", "C": "C", "mmap_lock": "C that holds mmap_lock", "Rust": "Rust"}
+SETTINGS = {
+    "svg.fonttype": "none", "svg.hashsalt": "task_mmu", "font.size": 9, "font.family": "sans-serif",
+    "text.color": TEXT, "axes.labelcolor": TEXT, "axes.edgecolor": TEXT, "axes.titlesize": 9,
+    "axes.spines.top": False, "axes.spines.right": False, "xtick.color": TEXT, "ytick.color": TEXT,
+    "legend.frameon": False, "axes.titlelocation": "left",
+}
+
+
+def save(figure, target):
+    figure.savefig(target, transparent=True, metadata={"Date": None})
+    plt.close(figure)
+    text = target.read_text()
+    head, rest = text.split("?>\n", 1)
+    target.write_text(f"{head}?>\n<!-- SPDX-License-Identifier: GPL-2.0 -->\n{rest}")
+
+
+def cost(rows, target):
+    """Bars for each workload: rows are a title, and instructions by implementation."""
+    with plt.rc_context(SETTINGS):
+        figure, axes = plt.subplots(figsize=(8, 0.52 * len(rows) + 0.8), layout="constrained")
+        height = 0.26
+        for n, (title, spent) in enumerate(rows):
+            for i, implementation in enumerate(("C", "mmap_lock", "Rust")):
+                if implementation in spent:
+                    part = spent[implementation] / spent["C"]
+                    y = n + (i - 1) * height
+                    axes.barh(y, part, height * 0.9, color=COLORS[implementation],
+                              label=NAMES[implementation] if n == 0 else None)
+                    axes.text(part + 0.01, y, f"{spent[implementation]:,.0f}", va="center", fontsize=7)
+        axes.set_yticks(range(len(rows)), [title for title, _ in rows])
+        axes.invert_yaxis()
+        axes.set_xlabel("instructions for a line or VMA (numbers), as a part of those of C (bars)")
+        axes.margins(y=0.01)
+        figure.legend(loc="outside upper left", ncols=3)
+        save(figure, target)
+
+
+# what is shown of all that is measured
+PANELS = (
+    (("fragmented", "mmap and munmap", "2", "alone", "smaps_rollup"),
+     "mmap and munmap in 128 MiB of fragments,\ntwo readers of smaps_rollup"),
+    (("large", "mprotect", "1", "alone", "smaps_rollup"),
+     "mprotect of a page in 1 GiB,\na reader of smaps_rollup"),
+    (("large", "mprotect every 1 ms", "1", "alone", "smaps"),
+     "mprotect of a page in 1 GiB every millisecond,\na reader of smaps"),
+    (("fragmented", "mmap and munmap", "2", "normal", "maps"),
+     "mmap and munmap in 128 MiB of fragments,\ntwo readers of maps beside two busy tasks"),
+    (("hot", "mprotect", "4", "normal", "maps"),
+     "mprotect of a page without pause,\nfour readers of maps beside two busy tasks"),
+    (("hot", "mprotect", "4", "idle", "maps"),
+     "mprotect of a page without pause, four readers\nof maps, SCHED_IDLE, beside two busy tasks"),
+)
+
+
+def exceeding(classes):
+    """Points of the share of operations that take longer than a time in us."""
+    left = total = sum(classes.values())
+    points = []
+    for number in sorted(classes):
+        begin = (4 + number % 4) * 2 ** (number // 4 - 2) / 1000
+        end = (5 + number % 4) * 2 ** (number // 4 - 2) / 1000
+        points.append((begin, left / total))
+        left -= classes[number]
+        points.append((end, left / total if left else 0.3 / total))
+    return zip(*points)
+
+
+def writers(found, target):
+    """How long operations of the process took, for some of what was measured."""
+    with plt.rc_context(SETTINGS):
+        figure, grid = plt.subplots(3, 2, figsize=(8, 9), layout="constrained", sharey=True, sharex=True)
+        for axes, (key, title) in zip(grid.flat, PANELS):
+            lines = {i: m for k, row in found.items() if k == key for i, m in row.items()}
+            lines |= {"": m for k, row in found.items() if k == (*key[:2], "0", "alone", "") for m in row.values()}
+            for implementation in NAMES:
+                if implementation in lines:
+                    axes.plot(*exceeding(lines[implementation].classes), color=COLORS[implementation],
+                              linewidth=1.5, label=NAMES[implementation])
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.set_title(title)
+            axes.grid(True, color=TEXT, alpha=0.25, linewidth=0.5)
+            axes.set_yticks([10.0 ** -n for n in range(6)], ["all", "10 %", "1 %", "0.1 %", "0.01 %", "0.001 %"])
+            axes.set_ylim(3e-6, 1.3)
+        for axes in grid[-1]:
+            axes.set_xlabel("us")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("operations that take longer")
+        handles, labels = {}, []
+        for axes in grid.flat:
+            handles |= {label: line for line, label in zip(*axes.get_legend_handles_labels())}
+        labels = [name for name in NAMES.values() if name in handles]
+        figure.legend([handles[name] for name in labels], labels, loc="outside upper left", ncols=4)
+        save(figure, target)
