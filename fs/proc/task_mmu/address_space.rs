@@ -148,13 +148,14 @@ impl StableVma for MmapVma<'_> {
 mod vma_locks {
     use super::*;
     use crate::walk::Reason;
-    use kernel::fs::proc::events::FallbackReason;
+    use kernel::fs::proc::events::{FallbackReason, RetryReason};
     use kernel::mm::vma_iter::{
         FoundVma, LockedVma, MmapLockSpeculation, RcuVmaIter, SleepableVma, StartReadError,
     };
     use kernel::time::{delay::fsleep, Delta};
 
-    /// How long a reader stays out of the way of a writer that has had to wait for it.
+    /// How long a reader stays out of the way of a writer that has had to wait for it, or that it
+    /// has to wait for.
     ///
     /// Who goes on at once finds the writer at work, and queues up for `mmap_lock`, which the
     /// writer then has to hand over, and has the VMA locked again when the writer comes back.
@@ -171,6 +172,15 @@ mod vma_locks {
         #[inline]
         fn range(&self) -> Range<usize> {
             self.start()..self.end()
+        }
+    }
+
+    impl From<LockError> for RetryReason {
+        fn from(error: LockError) -> Self {
+            match error {
+                LockError::Contended => Self::Contended,
+                LockError::Detached => Self::Detached,
+            }
         }
     }
 
@@ -196,6 +206,8 @@ mod vma_locks {
         type Identity = VmaIdentity;
         type Snapshot = MmapLockSpeculation<'a>;
         type Error = Error;
+
+        const MAX_WAITS: usize = 8;
 
         #[inline]
         fn enter_rcu(idle: VmaIter<'a>, pos: usize) -> Result<RcuVmaIter<'a>, VmaIter<'a>> {
@@ -233,6 +245,16 @@ mod vma_locks {
                 StartReadError::Detached => (LockError::Detached, idle),
                 StartReadError::Contended => (LockError::Contended, idle),
             })
+        }
+
+        fn is_end(idle: &mut VmaIter<'a>, pos: usize) -> bool {
+            idle.is_end(pos)
+        }
+
+        fn wait(idle: VmaIter<'a>) -> Result<VmaIter<'a>> {
+            fsleep(PAUSE);
+            check_alive()?;
+            Ok(idle)
         }
 
         #[inline(always)]
@@ -285,23 +307,20 @@ mod vma_locks {
         fn note(idle: &VmaIter<'a>, pos: usize, event: Event) {
             let mm = idle.address_space();
             match event {
-                Event::Retry => events::retry(mm, pos),
+                Event::Retry(error) => events::retry(mm, pos, error.into()),
                 Event::Fallback(reason) => events::fallback(mm, pos, reason.into()),
                 Event::GiveWay => events::give_way(mm, pos),
             }
         }
 
         fn give_way(held: Held<'a>) -> Result<VmaIter<'a>> {
-            let idle = match held {
-                Held::Vma(vma) => {
-                    let idle = vma.unlock();
-                    fsleep(PAUSE);
-                    idle
+            match held {
+                Held::Vma(vma) => Self::wait(vma.unlock()),
+                Held::Mmap(at) => {
+                    check_alive()?;
+                    Ok(at.unlock())
                 }
-                Held::Mmap(at) => at.unlock(),
-            };
-            check_alive()?;
-            Ok(idle)
+            }
         }
 
         #[inline]
@@ -356,6 +375,8 @@ mod no_vma_locks {
         type Snapshot = Never;
         type Error = Error;
 
+        const MAX_WAITS: usize = 0;
+
         fn enter_rcu(idle: VmaIter<'a>, _pos: usize) -> Result<Never, VmaIter<'a>> {
             Err(idle)
         }
@@ -382,6 +403,14 @@ mod no_vma_locks {
 
         fn try_lock(found: Never) -> Result<Never, (LockError, VmaIter<'a>)> {
             match found {}
+        }
+
+        fn is_end(_idle: &mut VmaIter<'a>, _pos: usize) -> bool {
+            false
+        }
+
+        fn wait(idle: VmaIter<'a>) -> Result<VmaIter<'a>> {
+            Ok(idle)
         }
 
         fn is_gap_before(locked: &mut Never, _pos: usize) -> bool {
@@ -424,7 +453,7 @@ mod no_vma_locks {
             match event {
                 Event::GiveWay => events::give_way(idle.address_space(), pos),
                 // There is nothing before `mmap_lock` that could fail.
-                Event::Retry | Event::Fallback(_) => (),
+                Event::Retry(_) | Event::Fallback(_) => (),
             }
         }
 

@@ -12,11 +12,16 @@
 #define CREATE_TRACE_POINTS
 #include "trace.h"
 
-/* A VMA was detached before it could be locked, what is at @addr is looked up again. */
-void note_vma_walk_retry(struct mm_struct *mm, unsigned long addr)
+/*
+ * A VMA could not be locked, what is at @addr is looked up again. @reason is
+ * VMA_WALK_FALLBACK_CONTENDED or VMA_WALK_FALLBACK_DETACHED, which it will be if
+ * this goes on.
+ */
+void note_vma_walk_retry(struct mm_struct *mm, unsigned long addr,
+			 enum vm_event_item reason)
 {
 	count_vm_event(VMA_WALK_RETRY);
-	trace_vma_walk_retry(mm, addr);
+	trace_vma_walk_retry(mm, addr, reason);
 }
 
 /* mmap_lock is needed at @addr. @reason is one of VMA_WALK_FALLBACK_*. */

@@ -53,7 +53,8 @@ pub(crate) enum Moment {
     Find,
     /// After it has been found, before it is locked. Nothing is locked.
     Lock,
-    /// After it has been locked, before it is verified.
+    /// After it has been locked, before it is verified. Or, with nothing locked, before it is
+    /// verified that there is none.
     Verify,
 }
 
@@ -76,6 +77,10 @@ pub(crate) struct Script<'b> {
     pub(crate) events: Cell<[Option<Event>; 8]>,
     /// How often it has searched the tree.
     pub(crate) lookups: Cell<usize>,
+    /// How often it has waited, and when it has done so this many times, counted from one, the
+    /// writer gets past the barrier.
+    waits: Cell<usize>,
+    pub(crate) release_at: Cell<usize>,
     /// How many writers have failed, or did not get to where they should.
     pub(crate) failures: Cell<usize>,
 }
@@ -89,6 +94,8 @@ impl<'b> Script<'b> {
             moments: [const { Cell::new(0) }; 4],
             events: Cell::new([None; 8]),
             lookups: Cell::new(0),
+            waits: Cell::new(0),
+            release_at: Cell::new(0),
             failures: Cell::new(0),
         }
     }
@@ -199,6 +206,8 @@ impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {
     type Snapshot = MmapLockSpeculation<'a>;
     type Error = Error;
 
+    const MAX_WAITS: usize = 2;
+
     fn enter_rcu(idle: Self::Idle, pos: usize) -> Result<Self::Rcu, Self::Idle> {
         match Pinned::enter_rcu(idle.inner, pos) {
             Ok(rcu) => Ok(With::new(rcu, idle.script)),
@@ -242,6 +251,20 @@ impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {
             }
             Err((error, idle)) => Err((error, With::new(idle, script))),
         }
+    }
+
+    fn is_end(idle: &mut Self::Idle, pos: usize) -> bool {
+        idle.script.reach(Moment::Verify, None);
+        add(&idle.script.lookups);
+        Pinned::is_end(&mut idle.inner, pos)
+    }
+
+    fn wait(idle: Self::Idle) -> Result<Self::Idle> {
+        let With { inner, script } = idle;
+        if add(&script.waits) == script.release_at.get() {
+            script.release();
+        }
+        Ok(With::new(Pinned::wait(inner)?, script))
     }
 
     fn is_gap_before(locked: &mut Self::Locked, pos: usize) -> bool {

@@ -14,6 +14,7 @@ use crate::{
     walk::{
         self,
         Event::{self, Fallback, Retry},
+        LockError,
         Reason::{Behind, Contended, Detached, End, Gap},
         StableVma, //
     },
@@ -35,6 +36,12 @@ const LAST: usize = 2000;
 
 /// All moments, in the order in which a reader comes to them on its way to a VMA.
 const MOMENTS: [Moment; 4] = [Moment::Left, Moment::Find, Moment::Lock, Moment::Verify];
+
+/// What was found was detached, and is looked up again.
+const DETACHED: Event = Retry(LockError::Detached);
+
+/// What was found is being changed, and is looked up again after a while.
+const CONTENDED: Event = Retry(LockError::Contended);
 
 type Change = fn(&TestMm) -> Result;
 
@@ -243,7 +250,7 @@ mod tests {
         let case = case!(map(1..10, R), set_flag(4..6) => clear_flag(4..6));
 
         assert_eq!(case.everywhere()?, (0, 21));
-        assert!(case.notes(3, [&[], &[Fallback(Gap)], &[Retry], &[]])?);
+        assert!(case.notes(3, [&[], &[Fallback(Gap)], &[DETACHED], &[]])?);
         Ok(())
     }
 
@@ -255,7 +262,7 @@ mod tests {
         let case = case!(map(1..6, R), map(6..10, RW), set_flag(4..6) => clear_flag(4..6));
 
         assert_eq!(case.everywhere()?, (0, 21));
-        assert!(case.notes(3, [&[], &[Fallback(Gap)], &[Retry], &[]])?);
+        assert!(case.notes(3, [&[], &[Fallback(Gap)], &[DETACHED], &[]])?);
         Ok(())
     }
 
@@ -279,7 +286,7 @@ mod tests {
         let case = case!(map(1..4, RW), map(4..10, R), set_flag(4..6) => clear_flag(4..6));
 
         assert_eq!(case.everywhere()?, (0, 21));
-        assert!(case.notes(3, [&[], &[], &[Retry], &[]])?);
+        assert!(case.notes(3, [&[], &[], &[DETACHED], &[]])?);
         Ok(())
     }
 
@@ -303,7 +310,7 @@ mod tests {
         let case = case!(map(1..4, R), map(6..10, R) => map(4..6, R));
 
         assert_eq!(case.everywhere()?, (0, 17));
-        assert!(case.notes(3, [&[], &[Fallback(Gap)], &[Retry], &[]])?);
+        assert!(case.notes(3, [&[], &[Fallback(Gap)], &[DETACHED], &[]])?);
         Ok(())
     }
 
@@ -375,7 +382,7 @@ mod tests {
         let case = case!(map(1..4, R), map(4..8, RW), map(8..12, R) => unmap(4..8));
 
         assert_eq!(case.everywhere()?, (0, 21));
-        assert!(case.notes(3, [&[], &[], &[Retry], &[]])?);
+        assert!(case.notes(3, [&[], &[], &[DETACHED], &[]])?);
         Ok(())
     }
 
@@ -384,7 +391,7 @@ mod tests {
         let case = case!(map(1..4, R), map(4..8, RW) => unmap(4..6));
 
         assert_eq!(case.everywhere()?, (0, 17));
-        assert!(case.notes(3, [&[], &[], &[Retry], &[]])?);
+        assert!(case.notes(3, [&[], &[], &[DETACHED], &[]])?);
         Ok(())
     }
 
@@ -393,7 +400,7 @@ mod tests {
         let case = case!(map(1..4, R), map(4..8, RW), map(8..12, R) => unmap(6..8));
 
         assert_eq!(case.everywhere()?, (0, 21));
-        assert!(case.notes(3, [&[], &[], &[Retry], &[]])?);
+        assert!(case.notes(3, [&[], &[], &[DETACHED], &[]])?);
         Ok(())
     }
 
@@ -402,7 +409,7 @@ mod tests {
         let case = case!(map(1..4, R), map(4..12, RW) => unmap(6..8));
 
         assert_eq!(case.everywhere()?, (0, 17));
-        assert!(case.notes(3, [&[], &[], &[Retry], &[]])?);
+        assert!(case.notes(3, [&[], &[], &[DETACHED], &[]])?);
         Ok(())
     }
 
@@ -411,7 +418,7 @@ mod tests {
         let case = case!(map(1..10, R) => map(4..6, RW));
 
         assert_eq!(case.everywhere()?, (0, 13));
-        assert!(case.notes(2, [&[], &[], &[Retry], &[]])?);
+        assert!(case.notes(2, [&[], &[], &[DETACHED], &[]])?);
         Ok(())
     }
 
@@ -422,7 +429,7 @@ mod tests {
             case!(map(1..4, R), map(4..6, RW), map(8..10, R) => map(20..22, RW), unmap(4..6));
 
         assert_eq!(case.everywhere()?, (0, 21));
-        assert!(case.notes(3, [&[], &[], &[Retry], &[]])?);
+        assert!(case.notes(3, [&[], &[], &[DETACHED], &[]])?);
         Ok(())
     }
 
@@ -433,7 +440,7 @@ mod tests {
             case!(map(1..4, R), map(8..10, R), map(20..22, RW) => map(5..7, RW), unmap(20..22));
 
         assert_eq!(case.everywhere()?, (0, 21));
-        assert!(case.notes(4, [&[], &[], &[Retry], &[]])?);
+        assert!(case.notes(4, [&[], &[], &[DETACHED], &[]])?);
         Ok(())
     }
 
@@ -475,7 +482,32 @@ mod tests {
         let reading = case.read(Moment::Find, 4)?;
         assert!(reading.met);
         assert_eq!(reading.violations, 0);
-        assert_eq!(reading.events, noted([Fallback(End)]));
+        assert_eq!(reading.events, noted([]));
+        // One finds nothing, one confirms it.
+        assert_eq!(reading.lookups, 2);
+        Ok(())
+    }
+
+    /// Something is mapped when it has been found that there is no other VMA, and that a writer was
+    /// there.
+    #[test]
+    fn an_end_that_is_none_is_refused() -> Result {
+        let mm = TestMm::attach()?;
+        mm.unmap(pages(0..2 * LAST))?;
+        mm.map(pages(1..4), R)?;
+        let mut steps = KVec::new();
+        steps.push(step(&mm, Moment::Find, 2, |mm| mm.map(pages(0..1), RW))?, GFP_KERNEL)?;
+        steps.push(step(&mm, Moment::Verify, 2, |mm| mm.map(pages(6..8), R))?, GFP_KERNEL)?;
+        let script = Script::new(steps, None);
+
+        let (lines, lookups) = read(&mm, &script, 0)?;
+        assert!(script.is_over());
+        assert_eq!(script.failures.get(), 0);
+        assert_eq!(script.events.get(), noted([Fallback(End)]));
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[1], pages(6..8));
+        // One finds nothing, one does not confirm it, one is the fallback.
+        assert_eq!(lookups, 3);
         Ok(())
     }
 
@@ -511,9 +543,9 @@ mod tests {
         Ok(())
     }
 
-    /// A writer has the VMA locked, and cannot go on until the reader waits for `mmap_lock`.
-    #[test]
-    fn a_vma_that_is_being_changed_is_waited_for() -> Result {
+    /// Reads while a writer has unmapped the second of three VMAs, and waits for the third with
+    /// both locked, until the reader has waited so many times, or queues up for `mmap_lock`.
+    fn beside_a_writer_at_work(release_at: usize) -> Result<Reading> {
         let mm = TestMm::attach()?;
         mm.map(pages(1..4), R)?;
         mm.map(pages(4..6), RW)?;
@@ -529,14 +561,40 @@ mod tests {
         let locked = found.map_err(|_| ENOENT)?.start_read();
         let barrier: SleepableVma<'_> = locked.map_err(|_| EBUSY)?.leave_rcu();
         let script = Script::new(steps, Some(barrier));
+        script.release_at.set(release_at);
         let (lines, lookups) = read(&mm, &script, 0)?;
 
-        assert_eq!(script.failures.get(), 0);
-        assert!(script.is_over());
-        assert_eq!(script.events.get(), noted([Fallback(Contended)]));
-        assert_eq!(lines.len(), 1);
-        assert_eq!(lines[0], pages(1..4));
-        assert_eq!(lookups, 2);
+        let mut reading = Reading::of(&script, lookups);
+        reading.violations += usize::from(lines[..] != [pages(1..4)]);
+        Ok(reading)
+    }
+
+    #[test]
+    fn a_vma_that_is_being_changed_is_waited_for() -> Result {
+        for (release_at, events) in [
+            (1, noted([CONTENDED])),
+            (2, noted([CONTENDED, CONTENDED])),
+        ] {
+            let reading = beside_a_writer_at_work(release_at)?;
+
+            assert!(reading.met);
+            assert_eq!(reading.violations, 0);
+            assert_eq!(reading.events, events);
+            assert_eq!(reading.lookups, 1 + release_at);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_vma_that_is_being_changed_for_longer_is_the_fallback() -> Result {
+        let reading = beside_a_writer_at_work(0)?;
+
+        assert!(reading.met);
+        assert_eq!(reading.violations, 0);
+        let events = noted([CONTENDED, CONTENDED, Fallback(Contended)]);
+        assert_eq!(reading.events, events);
+        // One, one after each wait, one under `mmap_lock`.
+        assert_eq!(reading.lookups, 4);
         Ok(())
     }
 
@@ -555,8 +613,9 @@ mod tests {
         assert_eq!(lines[0], pages(1..4));
         assert_eq!(lines[1], pages(4..6));
         assert_eq!(lines[2], pages(7..8));
-        assert_eq!(script.events.get(), noted([Fallback(Contended)]));
-        assert_eq!(lookups, 2);
+        let events = noted([CONTENDED, CONTENDED, Fallback(Contended)]);
+        assert_eq!(script.events.get(), events);
+        assert_eq!(lookups, 4);
         Ok(())
     }
 
@@ -601,7 +660,7 @@ mod tests {
         )?;
         assert!(reading.met);
         assert_eq!(reading.violations, 0);
-        let events = noted([Retry, Retry, Retry, Fallback(Detached)]);
+        let events = noted([DETACHED, DETACHED, DETACHED, Fallback(Detached)]);
         assert_eq!(reading.events, events);
         assert_eq!(lines.len(), 1);
         assert_eq!(lines[0], pages(8..9));
@@ -609,8 +668,8 @@ mod tests {
         Ok(())
     }
 
-    /// The last VMA that it finds is split instead, so that it seems to come after a gap. There is
-    /// nothing that would take more lookups for one line.
+    /// The last VMA that it finds is split instead, so that it seems to come after a gap. Where no
+    /// writer has to be waited for, there is nothing that would take more lookups for one line.
     #[test]
     fn a_writer_that_does_the_worst() -> Result {
         let mm = TestMm::attach()?;
@@ -630,7 +689,7 @@ mod tests {
         )?;
         assert!(reading.met);
         assert_eq!(reading.violations, 0);
-        let events = noted([Retry, Retry, Retry, Fallback(Gap)]);
+        let events = noted([DETACHED, DETACHED, DETACHED, Fallback(Gap)]);
         assert_eq!(reading.events, events);
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0], pages(6..7));
@@ -679,11 +738,11 @@ mod tests {
             assert_eq!(script.failures.get(), 0);
             assert_eq!(lines.len(), 2);
             assert_eq!(lines[1], pages(3..4));
-            if script.events.get() == noted([Fallback(Contended)]) {
+            if script.events.get() == noted([CONTENDED]) {
                 return Ok(());
             }
             // It was not used again.
-            assert_eq!(script.events.get(), noted([Retry]));
+            assert_eq!(script.events.get(), noted([DETACHED]));
         }
         Err(EAGAIN)
     }

@@ -42,6 +42,8 @@ pub(crate) enum Moment {
     Added,
     /// After the reader has let go of what it had locked, for a writer who waits.
     GiveWay,
+    /// While the reader waits for a writer who has a VMA locked.
+    Wait,
 }
 
 /// What a writer does.
@@ -55,6 +57,8 @@ pub(crate) enum Act {
     ReplaceAll,
     /// Write-locks the VMA with this identity.
     WriteLock(u32),
+    /// Releases `mmap_lock`, and with it all write locks of VMAs.
+    EndWrite,
     /// Makes the VMA with this identity have as many readers as can be counted.
     Saturate(u32),
     /// Waits for what the reader has locked.
@@ -77,7 +81,7 @@ pub(crate) struct Space {
     pub(crate) waiting: Cell<bool>,
     pub(crate) killed: Cell<bool>,
     pub(crate) script: &'static [Step],
-    pub(crate) moments: [Cell<usize>; 9],
+    pub(crate) moments: [Cell<usize>; 10],
 
     pub(crate) finds: Cell<usize>,
     pub(crate) tries: Cell<usize>,
@@ -104,7 +108,7 @@ impl Space {
             waiting: Cell::new(false),
             killed: Cell::new(false),
             script,
-            moments: [const { Cell::new(0) }; 9],
+            moments: [const { Cell::new(0) }; 10],
             finds: Cell::new(0),
             tries: Cell::new(0),
             looks_again: Cell::new(0),
@@ -144,10 +148,16 @@ impl Space {
                 add(&self.sequence);
             }
             Act::WriteLock(id) => self.write_locked.set(Some(id)),
+            Act::EndWrite => self.end_write(),
             Act::Saturate(id) => self.saturated.set(Some(id)),
             Act::Wait => self.waiting.set(true),
             Act::Kill => self.killed.set(true),
         }
+    }
+
+    fn end_write(&self) {
+        self.write_locked.set(None);
+        self.writing.set(false);
     }
 
     /// Notes a violation unless `kept`.
@@ -362,6 +372,8 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
     type Snapshot = Snapshot<'a>;
     type Error = Killed;
 
+    const MAX_WAITS: usize = 2;
+
     fn enter_rcu(space: &'a Space, pos: usize) -> Result<Rcu<'a>, &'a Space> {
         space.require(space.nothing_is_held());
         if !VMA_LOCKS {
@@ -411,6 +423,18 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
         }
     }
 
+    fn is_end(space: &mut &'a Space, pos: usize) -> bool {
+        space.require(space.nothing_is_held());
+        add(&space.looks_again);
+        space.lookup(pos).is_none()
+    }
+
+    fn wait(space: &'a Space) -> Result<&'a Space, Killed> {
+        space.require(space.nothing_is_held());
+        space.moment(Moment::Wait);
+        space.check_alive()
+    }
+
     fn is_gap_before(locked: &mut Locked<'a>, pos: usize) -> bool {
         let space = locked.rcu.space;
         add(&space.looks_again);
@@ -446,8 +470,7 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
         }
 
         // The writer has to finish before `mmap_lock` is ours.
-        space.write_locked.set(None);
-        space.writing.set(false);
+        space.end_write();
 
         Ok(space.lookup(pos).map(|vma| MmapLocked {
             vma,

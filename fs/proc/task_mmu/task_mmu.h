@@ -98,7 +98,8 @@ void show_numa_map_values(struct seq_file *m, struct vm_area_struct *vma,
 			  struct mempolicy *task_mempolicy);
 #endif
 
-void note_vma_walk_retry(struct mm_struct *mm, unsigned long addr);
+void note_vma_walk_retry(struct mm_struct *mm, unsigned long addr,
+			 enum vm_event_item reason);
 void note_vma_walk_fallback(struct mm_struct *mm, unsigned long addr,
 			    enum vm_event_item reason);
 void note_vma_walk_give_way(struct mm_struct *mm, unsigned long addr);

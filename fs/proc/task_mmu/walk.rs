@@ -9,10 +9,11 @@
 //!    find -----------------> lock ------------------> verify --------------> the next VMA
 //!     |                       |                         |
 //!     | nothing:              | detached: find again,   | it ends at or below pos,
-//!     |   the end, or,        |   at most MAX_RETRIES   | or there is a gap before it
-//!     |   if a writer may     |   times                 | that cannot be confirmed
-//!     |   have been there     |                         |
-//!     |                       | contended               |
+//!     |   the end, unless     |   at most MAX_RETRIES   | or there is a gap before it
+//!     |   a writer may have   |   times                 | that cannot be confirmed
+//!     |   been there and it   | contended: wait, and    |
+//!     |   cannot be           |   find again, at most   |
+//!     |   confirmed           |   MAX_WAITS times       |
 //!     v                       v                         v
 //!    fallback              fallback                  fallback
 //! ```
@@ -20,6 +21,14 @@
 //! The fallback takes `mmap_lock` for reading, finds the VMA, read-locks it and releases
 //! `mmap_lock`. It does not depend on what writers do meanwhile: it finds a VMA that ends above
 //! `pos`, or that there is none.
+//!
+//! # Why a reader waits before the fallback
+//!
+//! A reader that queues up for `mmap_lock` is given it by the writer who has it, whether it has a
+//! CPU or not. Until it gets one, nobody can change the address space. A reader that sleeps for a
+//! moment instead has nothing that anybody could wait for, and the writer who had the VMA locked
+//! is usually done by then. Only if a VMA is found to be locked time and again does the reader
+//! queue up, so that it comes to an end.
 //!
 //! # Why a gap has to be verified
 //!
@@ -65,7 +74,8 @@
 //!
 //! The search for the next VMA passes over gaps, and may miss a VMA that a writer maps over the end
 //! of a gap while the reader passes it. So what is found, or that nothing is, is only believed if
-//! nobody can have changed the address space meanwhile, or if there is no gap.
+//! nobody can have changed the address space meanwhile, if there is no gap, or if it is looked at
+//! once more in one walk down the tree.
 //!
 //! This file knows no type of the kernel, so that the protocol can be run against other address
 //! spaces than real ones.
@@ -91,8 +101,8 @@ pub(crate) enum LockError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(CONFIG_PER_VMA_LOCK), allow(dead_code))]
 pub(crate) enum Event {
-    /// It looks for the next VMA again, because the one that it had found was detached.
-    Retry,
+    /// It looks for the next VMA again, because the one that it had found could not be locked.
+    Retry(LockError),
     /// It takes `mmap_lock` to find the next VMA.
     Fallback(Reason),
     /// It has let go of what it had locked, for a writer who waits.
@@ -103,15 +113,15 @@ pub(crate) enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(CONFIG_PER_VMA_LOCK), allow(dead_code))]
 pub(crate) enum Reason {
-    /// The VMA that it had found is being changed, or has too many readers.
+    /// The VMAs that it had found were being changed, or have too many readers.
     Contended,
-    /// Each VMA that it had found was detached before it could be locked.
+    /// The VMAs that it had found were detached before they could be locked.
     Detached,
     /// The VMA that it had locked ends at or below its position.
     Behind,
     /// There seemed to be a gap before the VMA that it had locked, which could not be confirmed.
     Gap,
-    /// There seemed to be no other VMA, while a writer may have been there.
+    /// There seemed to be no other VMA, which could not be confirmed.
     End,
 }
 
@@ -146,6 +156,10 @@ pub(crate) trait AddressSpace: Sized {
     /// Why `mmap_lock` could not be taken.
     type Error;
 
+    /// How often a reader waits for a writer who has the next VMA locked, before it takes the
+    /// fallback.
+    const MAX_WAITS: usize;
+
     /// Enters an RCU section, with the iterator at `pos`. Fails where VMAs have no locks.
     fn enter_rcu(idle: Self::Idle, pos: usize) -> Result<Self::Rcu, Self::Idle>;
 
@@ -166,6 +180,12 @@ pub(crate) trait AddressSpace: Sized {
 
     /// Tries to read-lock the VMA, without waiting. On failure the RCU section has been left.
     fn try_lock(found: Self::Found) -> Result<Self::Locked, (LockError, Self::Idle)>;
+
+    /// Returns `true` only if nothing is mapped from `pos` on.
+    fn is_end(idle: &mut Self::Idle, pos: usize) -> bool;
+
+    /// Stays out of the way of writers for a moment. Fails if the reader is being killed.
+    fn wait(idle: Self::Idle) -> Result<Self::Idle, Self::Error>;
 
     /// Returns `true` only if nothing is mapped from `pos` to the start of the VMA.
     fn is_gap_before(locked: &mut Self::Locked, pos: usize) -> bool;
@@ -385,7 +405,7 @@ fn find_and_lock<A: AddressSpace>(
 ) -> Result<Option<At<A>>, A::Error> {
     let at = match attempt::<A>(rcu, pos, snapshot) {
         Attempt::Done(locked) => return Ok(locked.map(At::Vma)),
-        Attempt::Detached(idle) => retry::<A>(idle, pos),
+        Attempt::NotLocked(idle, error) => retry::<A>(idle, pos, error),
         Attempt::Failed(idle, reason) => fallback::<A>(idle, pos, reason),
     }?;
 
@@ -401,8 +421,8 @@ fn find_and_lock<A: AddressSpace>(
 enum Attempt<A: AddressSpace> {
     /// Here it is, or there is none.
     Done(Option<A::Locked>),
-    /// What was found was detached before it could be locked.
-    Detached(A::Idle),
+    /// What was found could not be locked.
+    NotLocked(A::Idle, LockError),
     /// It takes `mmap_lock` to be sure. The VMA, if there was one, is not locked any more: a writer
     /// who holds `mmap_lock` may be waiting for its readers.
     Failed(A::Idle, Reason),
@@ -412,8 +432,13 @@ enum Attempt<A: AddressSpace> {
 fn attempt<A: AddressSpace>(rcu: A::Rcu, pos: usize, snapshot: A::Snapshot) -> Attempt<A> {
     let found = match A::find(rcu) {
         Ok(found) => found,
-        Err(idle) if A::changed_since(&snapshot) => return Attempt::Failed(idle, Reason::End),
-        Err(_) => return Attempt::Done(None),
+        Err(mut idle) => {
+            return if !A::changed_since(&snapshot) || A::is_end(&mut idle, pos) {
+                Attempt::Done(None)
+            } else {
+                Attempt::Failed(idle, Reason::End)
+            }
+        }
     };
 
     match A::try_lock(found) {
@@ -421,8 +446,7 @@ fn attempt<A: AddressSpace>(rcu: A::Rcu, pos: usize, snapshot: A::Snapshot) -> A
             Ok(()) => Attempt::Done(Some(locked)),
             Err(reason) => Attempt::Failed(A::unlock(locked), reason),
         },
-        Err((LockError::Detached, idle)) => Attempt::Detached(idle),
-        Err((LockError::Contended, idle)) => Attempt::Failed(idle, Reason::Contended),
+        Err((error, idle)) => Attempt::NotLocked(idle, error),
     }
 }
 
@@ -447,25 +471,41 @@ fn verify<A: AddressSpace>(
     }
 }
 
-/// Looks for the next VMA again, from `pos`, because the one that was found was detached.
+/// Looks for the next VMA again, from `pos`, because the one that was found could not be locked.
 #[cold]
-fn retry<A: AddressSpace>(mut idle: A::Idle, pos: usize) -> Result<Option<At<A>>, A::Error> {
-    for _ in 0..MAX_RETRIES {
-        A::note(&idle, pos, Event::Retry);
-        idle = match A::enter_rcu(idle, pos) {
+fn retry<A: AddressSpace>(
+    mut idle: A::Idle,
+    pos: usize,
+    mut error: LockError,
+) -> Result<Option<At<A>>, A::Error> {
+    let (mut retries, mut waits) = (0, 0);
+
+    loop {
+        let (count, most, reason) = match error {
+            LockError::Detached => (&mut retries, MAX_RETRIES, Reason::Detached),
+            LockError::Contended => (&mut waits, A::MAX_WAITS, Reason::Contended),
+        };
+        if *count == most {
+            return fallback(idle, pos, reason);
+        }
+        *count += 1;
+
+        A::note(&idle, pos, Event::Retry(error));
+        if error == LockError::Contended {
+            idle = A::wait(idle)?;
+        }
+        (idle, error) = match A::enter_rcu(idle, pos) {
             Ok(rcu) => {
                 let snapshot = A::snapshot(&rcu);
                 match attempt::<A>(rcu, pos, snapshot) {
                     Attempt::Done(locked) => return Ok(locked.map(At::Vma)),
-                    Attempt::Detached(idle) => idle,
+                    Attempt::NotLocked(idle, error) => (idle, error),
                     Attempt::Failed(idle, reason) => return fallback(idle, pos, reason),
                 }
             }
-            Err(idle) => idle,
+            Err(idle) => return fallback(idle, pos, reason),
         };
     }
-
-    fallback(idle, pos, Reason::Detached)
 }
 
 /// Finds and locks the first VMA that ends above `pos` with the help of `mmap_lock`, waiting for

@@ -13,7 +13,7 @@ use crate::{
         Step,
         Vma, //
     },
-    walk::{self, At, MAX_RETRIES},
+    walk::{self, AddressSpace, At, LockError, MAX_RETRIES},
 };
 use kernel::prelude::*;
 
@@ -167,11 +167,66 @@ mod tests {
     }
 
     #[test]
-    fn contended_is_the_fallback_at_once() {
+    fn contended_is_waited_for() {
+        let space = Space::new(
+            ABC,
+            &[(TryLock, 2, Act::WriteLock(2)), (Wait, 1, Act::EndWrite)],
+        );
+
+        assert_eq!(walk(&space), ids([1, 2, 3]));
+        finished!(space, finds: 4 + 1, looks_again: 0, fallbacks: 0);
+    }
+
+    #[test]
+    fn contended_until_the_last_wait() {
+        let space = Space::new(
+            ABC,
+            &[(TryLock, 2, Act::WriteLock(2)), (Wait, 2, Act::EndWrite)],
+        );
+
+        assert_eq!(Scripted::<true>::MAX_WAITS, 2);
+        assert_eq!(walk(&space), ids([1, 2, 3]));
+        finished!(space, finds: 4 + 2, looks_again: 0, fallbacks: 0);
+    }
+
+    #[test]
+    fn contended_for_longer_is_the_fallback() {
         let space = Space::new(ABC, &[(TryLock, 2, Act::WriteLock(2))]);
 
         assert_eq!(walk(&space), ids([1, 2, 3]));
-        finished!(space, finds: 4, looks_again: 0, fallbacks: 1);
+        finished!(space, finds: 4 + 2, looks_again: 0, fallbacks: 1);
+        assert_eq!(space.moments[Wait as usize].get(), 2);
+    }
+
+    #[test]
+    fn contended_and_detached_in_turn() {
+        // The writer who has 2 locked replaces it, and so does the next one.
+        let space = Space::new(
+            ABC,
+            &[
+                (TryLock, 2, Act::WriteLock(2)),
+                (Wait, 1, Act::EndWrite),
+                (TryLock, 3, Act::ReplaceAll),
+                (TryLock, 4, Act::WriteLock(2)),
+                (Wait, 2, Act::EndWrite),
+            ],
+        );
+
+        assert_eq!(walk(&space), ids([1, 2, 3]));
+        finished!(space, finds: 4 + 3, looks_again: 0, fallbacks: 0);
+    }
+
+    #[test]
+    fn killed_while_it_waits() {
+        let space = Space::new(
+            ABC,
+            &[(TryLock, 2, Act::WriteLock(2)), (Wait, 1, Act::Kill)],
+        );
+
+        let walked = walk(&space);
+        assert!(walked.killed);
+        assert_eq!(walked.ids[..2], [1, 0]);
+        finished!(space, finds: 2, looks_again: 0, fallbacks: 0);
     }
 
     #[test]
@@ -185,9 +240,21 @@ mod tests {
         for (script, expected) in [
             (
                 REPLACED,
-                &[Retry, Retry, Retry, Fallback(Detached)] as &[Event],
+                &[
+                    Retry(LockError::Detached),
+                    Retry(LockError::Detached),
+                    Retry(LockError::Detached),
+                    Fallback(Detached),
+                ] as &[Event],
             ),
-            (LOCKED, &[Fallback(Contended)]),
+            (
+                LOCKED,
+                &[
+                    Retry(LockError::Contended),
+                    Retry(LockError::Contended),
+                    Fallback(Contended),
+                ],
+            ),
             (BEHIND, &[Fallback(Behind)]),
             (FALSE_GAP, &[Fallback(Gap)]),
             (MISSED, &[Fallback(End)]),
@@ -212,6 +279,15 @@ mod tests {
         // It was asked whether there was a writer: at the gap, when the VMA had been left, and at
         // the end.
         assert_eq!(space.moments[Verify as usize].get(), 3);
+    }
+
+    #[test]
+    fn an_end_while_something_else_changes() {
+        const ELSEWHERE: &[Vma] = &[vma(2, 10, 20), vma(1, 40, 50)];
+        let space = Space::new(GAP, &[(Find, 2, Act::Change(ELSEWHERE))]);
+
+        assert_eq!(walk(&space), ids([1]));
+        finished!(space, finds: 2, looks_again: 1, fallbacks: 0);
     }
 
     #[test]
@@ -267,7 +343,7 @@ mod tests {
 
         assert_eq!(walk(&space), ids([1]));
         // The end was doubtful too.
-        finished!(space, finds: 2, looks_again: 1, fallbacks: 1);
+        finished!(space, finds: 2, looks_again: 2, fallbacks: 0);
     }
 
     #[test]
@@ -288,7 +364,7 @@ mod tests {
 
         // The reader finds nothing.
         assert_eq!(walk(&space), ids([9]));
-        finished!(space, finds: 2, looks_again: 0, fallbacks: 1);
+        finished!(space, finds: 2, looks_again: 1, fallbacks: 1);
     }
 
     #[test]
@@ -382,7 +458,7 @@ mod tests {
         );
 
         assert_eq!(walk(&space), ids([]));
-        finished!(space, finds: 1, looks_again: 0, fallbacks: 1);
+        finished!(space, finds: 1 + 2, looks_again: 0, fallbacks: 1);
     }
 
     #[test]
@@ -395,7 +471,7 @@ mod tests {
         let walked = walk(&space);
         assert!(walked.killed);
         assert_eq!(walked.ids[..2], [1, 0]);
-        finished!(space, finds: 2, looks_again: 0, fallbacks: 1);
+        finished!(space, finds: 2 + 2, looks_again: 0, fallbacks: 1);
     }
 
     #[test]
@@ -410,8 +486,8 @@ mod tests {
 
         assert_eq!(walk(&space), ids([1, 2, 3]));
         // Nothing is looked up under RCU any more.
-        finished!(space, finds: 2, looks_again: 0, fallbacks: 1);
-        assert_eq!(space.tries.get(), 2);
+        finished!(space, finds: 2 + 2, looks_again: 0, fallbacks: 1);
+        assert_eq!(space.tries.get(), 2 + 2);
     }
 
     #[test]

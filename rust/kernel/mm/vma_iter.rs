@@ -155,6 +155,27 @@ impl<'a> VmaIter<'a> {
         RcuVmaIter { iter: self, rcu }
     }
 
+    /// Returns whether nothing is mapped from `addr` on.
+    ///
+    /// It may return `false` although this is so.
+    ///
+    /// Context: Any.
+    #[cfg(CONFIG_PER_VMA_LOCK)]
+    pub fn is_end(&mut self, addr: usize) -> bool {
+        let _rcu = rcu::read_lock();
+
+        // SAFETY: The iterator's memory is valid and exclusively ours, and was initialised. The
+        // position is set in the RCU section that is still open.
+        let (entry, last) = unsafe {
+            bindings::vma_iter_set(self.as_raw(), addr);
+            let mas = &mut (*self.as_raw()).mas;
+            (bindings::mas_walk(mas), mas.last)
+        };
+
+        // See `LockedVma::gap_from`. The range that is empty goes on to the end of the tree.
+        entry.is_null() && last == usize::MAX
+    }
+
     /// Takes `mmap_lock` for reading and finds the first VMA that ends above `addr`.
     ///
     /// Returns [`None`], with `mmap_lock` released again, if there is no such VMA.

@@ -12,13 +12,23 @@
 
 use crate::{bindings, mm::MmWithUser};
 
+/// Why a reader looks for a VMA again.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum RetryReason {
+    /// What was found is being changed, or has too many readers.
+    Contended = bindings::vm_event_item_VMA_WALK_FALLBACK_CONTENDED,
+    /// What was found was detached before it could be locked.
+    Detached = bindings::vm_event_item_VMA_WALK_FALLBACK_DETACHED,
+}
+
 /// Why a reader of VMAs needs `mmap_lock`.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub enum FallbackReason {
-    /// A VMA is being changed, or has too many readers.
+    /// The VMAs that were found were being changed, or have too many readers.
     Contended = bindings::vm_event_item_VMA_WALK_FALLBACK_CONTENDED,
-    /// Each VMA that was found was detached before it could be locked.
+    /// The VMAs that were found were detached before they could be locked.
     Detached = bindings::vm_event_item_VMA_WALK_FALLBACK_DETACHED,
     /// A VMA was found that turned out to end at or below the address.
     Behind = bindings::vm_event_item_VMA_WALK_FALLBACK_BEHIND,
@@ -30,11 +40,11 @@ pub enum FallbackReason {
     Overflow = bindings::vm_event_item_VMA_WALK_FALLBACK_OVERFLOW,
 }
 
-/// A VMA was detached before it could be locked, and is looked up again from `addr`.
+/// A VMA could not be locked, and what is mapped from `addr` on is looked up again.
 #[inline]
-pub fn retry(mm: &MmWithUser, addr: usize) {
+pub fn retry(mm: &MmWithUser, addr: usize, reason: RetryReason) {
     // SAFETY: The pointer is valid since it comes from a reference.
-    unsafe { bindings::note_vma_walk_retry(mm.as_raw(), addr) };
+    unsafe { bindings::note_vma_walk_retry(mm.as_raw(), addr, reason as u32) };
 }
 
 /// `mmap_lock` is needed to find what is mapped from `addr` on.

@@ -46,8 +46,17 @@ pub(crate) struct Case {
     pub(crate) other: Vec<Op>,
     /// The start of the VMA that has as many readers as can be counted.
     pub(crate) full: Option<usize>,
-    /// Whether there are too many interleavings for the short form.
-    large: bool,
+    size: Size,
+}
+
+/// How many interleavings a case has with one writer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Size {
+    Small,
+    /// Too many for the short form.
+    Large,
+    /// Too many for the long form as well.
+    Huge,
 }
 
 impl Case {
@@ -66,9 +75,9 @@ impl Case {
     /// How many preemptions are tried with one writer. The two readers for whom this is bounded in
     /// the short form take the steps of [`Kind::Walk`], and few others.
     pub(crate) fn preemptions(&self, reader: Kind, long: bool) -> Option<usize> {
-        let bounded = self.large || matches!(reader, Kind::Sleep | Kind::SumAll);
+        let bounded = self.size != Size::Small || matches!(reader, Kind::Sleep | Kind::SumAll);
         match long {
-            true => self.large.then_some(6),
+            true => (self.size == Size::Huge).then_some(6),
             false => bounded.then_some(5),
         }
     }
@@ -89,7 +98,7 @@ fn case(
         writer: writer.to_vec(),
         other: other.to_vec(),
         full: None,
-        large: false,
+        size: Size::Small,
     }
 }
 
@@ -97,25 +106,29 @@ fn case(
 /// that does not.
 pub(crate) fn all() -> Vec<Case> {
     let large = |case| Case {
-        large: true,
+        size: Size::Large,
+        ..case
+    };
+    let huge = |case| Case {
+        size: Size::Huge,
         ..case
     };
     vec![
         // What is mapped already is merged with its neighbours.
-        case(
+        large(case(
             "merge-both",
             &[(2, 3, 1), (3, 4, 2), (4, 5, 1)],
             (1, 3),
             &[Protect(3..4, 1)],
             &[Protect(3..4, 2)],
-        ),
-        case(
+        )),
+        large(case(
             "merge-left-full",
             &[(2, 3, 1), (3, 4, 2), (6, 7, 1)],
             (1, 3),
             &[Protect(3..4, 1)],
             &[Protect(3..4, 2)],
-        ),
+        )),
         case(
             "merge-left-partial",
             &[(2, 3, 1), (3, 5, 2)],
@@ -123,13 +136,13 @@ pub(crate) fn all() -> Vec<Case> {
             &[Protect(3..4, 1)],
             &[Protect(3..4, 2)],
         ),
-        case(
+        large(case(
             "merge-right-full",
             &[(2, 3, 2), (3, 4, 1), (6, 7, 1)],
             (1, 2),
             &[Protect(2..3, 1)],
             &[Protect(2..3, 2)],
-        ),
+        )),
         case(
             "merge-right-partial",
             &[(2, 4, 2), (4, 5, 1)],
@@ -138,13 +151,13 @@ pub(crate) fn all() -> Vec<Case> {
             &[Protect(3..4, 2)],
         ),
         // Something is mapped, and merged or not.
-        case(
+        large(case(
             "insert-merge-both",
             &[(2, 3, 1), (4, 5, 1)],
             (3, 2),
             &[Map(3..4, 1)],
             &[Unmap(3..4)],
-        ),
+        )),
         case(
             "insert-merge-left",
             &[(2, 3, 1), (4, 5, 2)],
@@ -181,7 +194,7 @@ pub(crate) fn all() -> Vec<Case> {
             &[Protect(3..4, 2)],
             &[Protect(3..4, 1)],
         ),
-        large(case(
+        huge(case(
             "split-new-high",
             &[(1, 2, 3), (2, 4, 1), (6, 7, 1)],
             (0, 2),
@@ -189,28 +202,28 @@ pub(crate) fn all() -> Vec<Case> {
             &[Protect(2..3, 1)],
         )),
         // munmap().
-        large(case(
+        huge(case(
             "unmap",
             &[(2, 3, 1), (3, 5, 2), (6, 7, 1)],
             (1, 3),
             &[Unmap(3..5)],
             &[Map(3..5, 2)],
         )),
-        large(case(
+        huge(case(
             "unmap-head",
             &[(2, 3, 2), (3, 5, 1)],
             (1, 3),
             &[Unmap(3..4)],
             &[Map(3..4, 1)],
         )),
-        case(
+        large(case(
             "unmap-tail",
             &[(2, 4, 1), (6, 7, 2)],
             (1, 2),
             &[Unmap(3..4)],
             &[Map(3..4, 1)],
-        ),
-        large(case(
+        )),
+        huge(case(
             "unmap-middle",
             &[(2, 5, 1), (6, 7, 2)],
             (1, 2),
@@ -218,21 +231,21 @@ pub(crate) fn all() -> Vec<Case> {
             &[Map(3..4, 1)],
         )),
         // The head of a VMA is replaced, so that a stale reader would see a gap.
-        large(case(
+        huge(case(
             "replace-head",
             &[(2, 3, 2), (3, 5, 1)],
             (1, 3),
             &[Map(3..4, 3)],
             &[Map(3..4, 1)],
         )),
-        case(
+        large(case(
             "replace",
             &[(2, 3, 1), (3, 4, 2), (6, 7, 1)],
             (1, 3),
             &[Map(3..4, 3)],
             &[Map(3..4, 2)],
-        ),
-        large(case(
+        )),
+        huge(case(
             "replace-two",
             &[(2, 3, 1), (3, 4, 2), (4, 6, 3)],
             (1, 3),
@@ -240,14 +253,14 @@ pub(crate) fn all() -> Vec<Case> {
             &[Protect(4..5, 2)],
         )),
         // mremap(), past where the reader is.
-        case(
+        large(case(
             "move-up",
             &[(2, 3, 1), (4, 5, 2)],
             (1, 2),
             &[Move(2, 6)],
             &[Move(6, 2)],
-        ),
-        large(case(
+        )),
+        huge(case(
             "move-down",
             &[(4, 5, 2), (6, 7, 1)],
             (5, 6),
@@ -290,7 +303,7 @@ pub(crate) fn all() -> Vec<Case> {
             &[Unmap(2..3), MapElsewhere],
             &[Map(2..3, 2)],
         ),
-        large(case(
+        huge(case(
             "recycled-here",
             &[(2, 3, 1), (4, 5, 2)],
             (3, 4),
@@ -308,14 +321,14 @@ pub(crate) fn all() -> Vec<Case> {
             )
         },
         // A writer who never stops: each VMA that is found may be detached when it is tried.
-        large(case(
+        huge(case(
             "busy",
             &[(2, 3, 1)],
             (1, 2),
             &[Map(2..3, 2), Map(2..3, 1), Map(2..3, 2), Map(2..3, 1)],
             &[Fork],
         )),
-        large(case(
+        huge(case(
             "busy-flags",
             &[(2, 4, 1)],
             (1, 2),

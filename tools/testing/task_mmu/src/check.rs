@@ -6,7 +6,11 @@
 //! reader may have seen the states from the one that was there at its first step to that of the
 //! last writer who had begun at its last step.
 
-use crate::{cases::EMPTY, model::Lookups, walk::MAX_RETRIES};
+use crate::{
+    cases::EMPTY,
+    model::{Lookups, Model},
+    walk::{AddressSpace, MAX_RETRIES},
+};
 use std::{
     fmt::Write,
     ops::Range,
@@ -254,7 +258,7 @@ pub(crate) fn sum_of_one(history: &History, pos: usize, of: Option<Area>, added:
 /// Checks how often a reader has looked for one VMA.
 pub(crate) fn lookups(history: &History, worst: Lookups) {
     let most = Lookups {
-        under_rcu: 1 + MAX_RETRIES,
+        under_rcu: 1 + MAX_RETRIES + Model::MAX_WAITS,
         to_verify: 1,
         under_mmap_lock: 1,
     };

@@ -25,17 +25,18 @@
 //!   of one VMA.
 //! - Nothing is held at the end, nor when `mmap_lock` is taken, nobody sleeps in RCU, no thread
 //!   waits forever, and no field is read while it can change.
-//! - To get to one VMA takes at most `1 + MAX_RETRIES` lookups under RCU, one walk to verify, and
-//!   one lookup under `mmap_lock`.
+//! - To get to one VMA takes at most `1 + MAX_RETRIES + MAX_WAITS` lookups under RCU, one walk to
+//!   verify, and one lookup under `mmap_lock`.
 //! - All cases together take each way to the fallback.
 //!
 //! # Bounds
 //!
-//! Address spaces have one to three VMAs, writers one to five operations. The short form tries all
-//! interleavings with one writer, except in the cases that `cases.rs` calls large and for readers
-//! that sleep or add up all VMAs, with at most five preemptions, and those with two writers with at
-//! most two. The long form has no bound with one writer except six preemptions in large cases, and
-//! three preemptions with two.
+//! Address spaces have one to three VMAs, writers one to five operations. A reader waits once for a
+//! writer who has a VMA locked, during which each other thread takes a step if it can. The short form tries all
+//! interleavings with one writer, except in the cases that `cases.rs` calls large or huge and for
+//! readers that sleep or add up all VMAs, with at most five preemptions, and those with two writers
+//! with at most two. The long form has no bound with one writer except six preemptions in huge
+//! cases, and three preemptions with two.
 //!
 //! `loom` is used because it leaves out orders of independent steps: `shuttle`'s depth-first search
 //! tries them all, and a reader of 40 steps and a writer of 14 have more than 10^12 of them.
@@ -73,7 +74,7 @@ use std::{
         Arc, Mutex,
     },
 };
-use walk::{At, Event, Held, Reason};
+use walk::{AddressSpace, At, Event, Held, LockError, Reason};
 
 /// A sum, as the addresses that were added and the kind of VMA that each was in.
 #[derive(Default)]
@@ -390,7 +391,8 @@ fn main() -> ExitCode {
     let runs = plan(&args);
     println!("KTAP version 1\n1..{}", runs.len());
     println!("# a reader and 1 or 2 writers; lookups for one VMA: under RCU + to verify + under");
-    println!("# mmap_lock, at most {}+1+1", 1 + walk::MAX_RETRIES);
+    let most = 1 + walk::MAX_RETRIES + Model::MAX_WAITS;
+    println!("# mmap_lock, at most {most}+1+1");
 
     // Workers take runs in turn, and report in the order of the plan.
     let taken = AtomicUsize::new(0);
@@ -431,7 +433,8 @@ fn main() -> ExitCode {
     if args.case.is_none() && args.fault.is_none() {
         missing.extend(
             [
-                Event::Retry,
+                Event::Retry(LockError::Detached),
+                Event::Retry(LockError::Contended),
                 Event::Fallback(Reason::Contended),
                 Event::Fallback(Reason::Detached),
                 Event::Fallback(Reason::Behind),

@@ -770,6 +770,8 @@ impl<'a> AddressSpace for Model<'a> {
     type Snapshot = Snapshot<'a>;
     type Error = Infallible;
 
+    const MAX_WAITS: usize = 1;
+
     fn enter_rcu(reader: &'a Reader<'a>, pos: usize) -> Result<RcuIter<'a>, &'a Reader<'a>> {
         reader.require_idle("when RCU is entered");
         Ok(RcuIter {
@@ -828,6 +830,21 @@ impl<'a> AddressSpace for Model<'a> {
             lock,
             iter: RcuIter { place, rcu },
         })
+    }
+
+    fn is_end(reader: &mut &'a Reader<'a>, pos: usize) -> bool {
+        reader.require_idle("when the end is verified");
+        reader.count(|lookups| lookups.to_verify += 1);
+        reader.space.mm_mt.step(|tree| {
+            reader.step("looks again at", &[pos]);
+            matches!(mas_walk(tree, pos), Err(usize::MAX))
+        })
+    }
+
+    fn wait(reader: &'a Reader<'a>) -> Result<&'a Reader<'a>, Infallible> {
+        reader.require_idle("when the reader waits");
+        loom::thread::yield_now();
+        Ok(reader)
     }
 
     fn is_gap_before(locked: &mut Locked<'a>, pos: usize) -> bool {
