@@ -11,8 +11,8 @@ the guest's clock can make), or for maps more calls or memory that grows with
 the number of mappings; when many lines of maps take more than is promised (MOST
 in the source); or when readers hold up the process longer than they may. All
 measurements are in out/bench/bench.csv and out/bench/writers.csv, and beside
-them are plots of both. The first part gives the same numbers every time; the second needs a machine that
-does nothing else.
+them are plots of both. The first part gives the same numbers every time; the
+second needs a machine that does nothing else.
 """
 
 import argparse
@@ -122,7 +122,7 @@ def plot(found, target):
     for workload, count in dict.fromkeys(key[:2] for key in found):
         spent = {i: found[workload, count, i] for i in bench_writers.IMPLEMENTATIONS
                  if (workload, count, i) in found}
-        name = f"maps: {workload}" if spent["C"].file == "maps" else workload
+        name = {"query": "PROCMAP_QUERY"}.get(workload, f"maps: {workload}") if spent["C"].file == "maps" else workload
         rows.append((f"{name}, {count:,}", {i: row.median / row.units for i, row in spent.items()}))
     plots.cost(rows, target)
 

@@ -22,7 +22,7 @@ SETTINGS = {
 def save(figure, target):
     figure.savefig(target, transparent=True, metadata={"Date": None})
     plt.close(figure)
-    text = target.read_text()
+    text = "".join(f"{line.rstrip()}\n" for line in target.read_text().splitlines())
     head, rest = text.split("?>\n", 1)
     target.write_text(f"{head}?>\n<!-- SPDX-License-Identifier: GPL-2.0 -->\n{rest}")
 
@@ -60,8 +60,8 @@ PANELS = (
      "mmap and munmap in 128 MiB of fragments,\ntwo readers of maps beside two busy tasks"),
     (("hot", "mprotect", "4", "normal", "maps"),
      "mprotect of a page without pause,\nfour readers of maps beside two busy tasks"),
-    (("hot", "mprotect", "4", "idle", "maps"),
-     "mprotect of a page without pause, four readers\nof maps, SCHED_IDLE, beside two busy tasks"),
+    (("hot", "mprotect", "4", "nice 15", "maps"),
+     "mprotect of a page without pause, four readers\nof maps, nice 15, beside two busy tasks"),
 )
 
 
@@ -95,8 +95,10 @@ def writers(found, target):
             axes.grid(True, color=TEXT, alpha=0.25, linewidth=0.5)
             axes.set_yticks([10.0 ** -n for n in range(6)], ["all", "10 %", "1 %", "0.1 %", "0.01 %", "0.001 %"])
             axes.set_ylim(3e-6, 1.3)
+            axes.set_xticks([10, 100, 1e3, 1e4, 1e5, 1e6], ["10 us", "100 us", "1 ms", "10 ms", "100 ms", "1 s"])
+            axes.minorticks_off()
         for axes in grid[-1]:
-            axes.set_xlabel("us")
+            axes.set_xlabel("time that an operation takes")
         for axes in grid[:, 0]:
             axes.set_ylabel("operations that take longer")
         handles, labels = {}, []

@@ -324,7 +324,7 @@ int main(int argc, char **argv)
 		{ "trace", required_argument, NULL, 't' },
 		{}
 	};
-	int rounds = 5, opt;
+	int rounds = 3, opt;
 
 	while ((opt = getopt_long(argc, argv, "hr:t:", options, NULL)) != -1) {
 		if (opt == 't')

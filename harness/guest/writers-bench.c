@@ -61,8 +61,8 @@ static struct samples {
 	int count;
 } op_samples;
 
-static long duration = SECOND;
-static int rounds = 5;
+static long duration = SECOND / 2;
+static int rounds = 3;
 static char *region;
 static char *present;			/* fragmented: which pages are mapped */
 static atomic_int writer_stop;

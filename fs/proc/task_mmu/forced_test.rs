@@ -496,8 +496,14 @@ mod tests {
         mm.unmap(pages(0..2 * LAST))?;
         mm.map(pages(1..4), R)?;
         let mut steps = KVec::new();
-        steps.push(step(&mm, Moment::Find, 2, |mm| mm.map(pages(0..1), RW))?, GFP_KERNEL)?;
-        steps.push(step(&mm, Moment::Verify, 2, |mm| mm.map(pages(6..8), R))?, GFP_KERNEL)?;
+        steps.push(
+            step(&mm, Moment::Find, 2, |mm| mm.map(pages(0..1), RW))?,
+            GFP_KERNEL,
+        )?;
+        steps.push(
+            step(&mm, Moment::Verify, 2, |mm| mm.map(pages(6..8), R))?,
+            GFP_KERNEL,
+        )?;
         let script = Script::new(steps, None);
 
         let (lines, lookups) = read(&mm, &script, 0)?;
@@ -571,10 +577,7 @@ mod tests {
 
     #[test]
     fn a_vma_that_is_being_changed_is_waited_for() -> Result {
-        for (release_at, events) in [
-            (1, noted([CONTENDED])),
-            (2, noted([CONTENDED, CONTENDED])),
-        ] {
+        for (release_at, events) in [(1, noted([CONTENDED])), (2, noted([CONTENDED, CONTENDED]))] {
             let reading = beside_a_writer_at_work(release_at)?;
 
             assert!(reading.met);
