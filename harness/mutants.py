@@ -63,6 +63,9 @@ MUTANTS = [
     Mutant("fallback-from-the-start", "begins the fallback at address 0",
            f"{MODULE}/walk.rs", "Ok(A::lock_mmap(idle, pos)?.map(|at| match",
            "Ok(A::lock_mmap(idle, 0)?.map(|at| match"),
+    Mutant("fallback-not-killable", "cannot be killed while it waits for mmap_lock",
+           ITER, "to_result(unsafe { bindings::mmap_read_lock_killable(self.as_raw()) })?;",
+           "to_result(unsafe { bindings::mmap_read_lock(self.as_raw()); 0 })?;", "proc-maps-errors"),
     Mutant("contended-is-not-waited-for", "queues up for mmap_lock where a writer is at work",
            f"{MODULE}/walk.rs", "Err((error, idle)) => Attempt::NotLocked(idle, error),",
            "Err((LockError::Contended, idle)) => Attempt::Failed(idle, Reason::Contended),\n"

@@ -157,8 +157,8 @@ mod vma_locks {
     /// How long a reader stays out of the way of a writer that has had to wait for it, or that it
     /// has to wait for.
     ///
-    /// Who goes on at once finds the writer at work, and queues up for `mmap_lock`, which the
-    /// writer then has to hand over, and has the VMA locked again when the writer comes back.
+    /// Who goes on at once finds the writer still at work, or has the VMA locked again when the
+    /// writer comes back.
     const PAUSE: Delta = Delta::from_micros(100);
 
     impl StableVma for LockedVma<'_> {
@@ -405,10 +405,12 @@ mod no_vma_locks {
             match found {}
         }
 
+        // Never called, as there is nothing that can be found without `mmap_lock`.
         fn is_end(_idle: &mut VmaIter<'a>, _pos: usize) -> bool {
             false
         }
 
+        // Never called, see `MAX_WAITS`.
         fn wait(idle: VmaIter<'a>) -> Result<VmaIter<'a>> {
             Ok(idle)
         }

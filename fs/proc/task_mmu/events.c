@@ -13,9 +13,9 @@
 #include "trace.h"
 
 /*
- * A VMA could not be locked, what is at @addr is looked up again. @reason is
- * VMA_WALK_FALLBACK_CONTENDED or VMA_WALK_FALLBACK_DETACHED, which it will be if
- * this goes on.
+ * A VMA could not be locked, what is at @addr is looked up again. @reason is that
+ * of the fallback that follows if none can be locked in the end, CONTENDED or
+ * DETACHED.
  */
 void note_vma_walk_retry(struct mm_struct *mm, unsigned long addr,
 			 enum vm_event_item reason)

@@ -70,16 +70,17 @@ pub(crate) struct Script<'b> {
     steps: KVec<Step>,
     /// A writer that waits for what the reader has locked.
     pending: Cell<Option<Writer>>,
-    /// A VMA that a writer cannot get past until the reader takes the fallback.
+    /// A VMA that a writer cannot get past until the reader takes the fallback, or has waited
+    /// `release_at` times.
     barrier: Cell<Option<SleepableVma<'b>>>,
     moments: [Cell<usize>; 4],
     /// The events that the reader was told to note.
     pub(crate) events: Cell<[Option<Event>; 8]>,
     /// How often it has searched the tree.
     pub(crate) lookups: Cell<usize>,
-    /// How often it has waited, and when it has done so this many times, counted from one, the
-    /// writer gets past the barrier.
+    /// How often it has waited for a writer.
     waits: Cell<usize>,
+    /// At which of these waits, counted from one, the writer gets past the barrier. Zero is none.
     pub(crate) release_at: Cell<usize>,
     /// How many writers have failed, or did not get to where they should.
     pub(crate) failures: Cell<usize>,

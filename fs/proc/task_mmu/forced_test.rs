@@ -488,6 +488,29 @@ mod tests {
         Ok(())
     }
 
+    /// Nothing at all is left when the next VMA is looked up.
+    #[test]
+    fn an_empty_address_space_is_confirmed() -> Result {
+        let mm = TestMm::attach()?;
+        mm.unmap(pages(0..2 * LAST))?;
+        mm.map(pages(1..4), R)?;
+        let mut steps = KVec::new();
+        steps.push(
+            step(&mm, Moment::Find, 2, |mm| mm.unmap(pages(0..2 * LAST)))?,
+            GFP_KERNEL,
+        )?;
+        let script = Script::new(steps, None);
+
+        let (lines, lookups) = read(&mm, &script, 0)?;
+        assert!(script.is_over());
+        assert_eq!(script.failures.get(), 0);
+        assert!(layout(&mm)?.is_empty());
+        assert_eq!(script.events.get(), noted([]));
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lookups, 2);
+        Ok(())
+    }
+
     /// Something is mapped when it has been found that there is no other VMA, and that a writer was
     /// there.
     #[test]

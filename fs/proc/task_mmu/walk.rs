@@ -93,7 +93,7 @@ pub(crate) const MAX_RETRIES: usize = 3;
 pub(crate) enum LockError {
     /// It is no longer part of the address space.
     Detached,
-    /// It is being changed, or has too many readers.
+    /// It is being changed, has been recycled for another address space, or has too many readers.
     Contended,
 }
 
@@ -113,9 +113,10 @@ pub(crate) enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(CONFIG_PER_VMA_LOCK), allow(dead_code))]
 pub(crate) enum Reason {
-    /// The VMAs that it had found were being changed, or have too many readers.
+    /// The VMA that it had found was being changed, or has too many readers, and it has waited for
+    /// that as often as it may.
     Contended,
-    /// The VMAs that it had found were detached before they could be locked.
+    /// The VMA that it had found was detached, and it has looked again as often as it may.
     Detached,
     /// The VMA that it had locked ends at or below its position.
     Behind,
@@ -153,7 +154,7 @@ pub(crate) trait AddressSpace: Sized {
     type Identity: PartialEq;
     /// A moment in the history of the address space.
     type Snapshot;
-    /// Why `mmap_lock` could not be taken.
+    /// Why the reader has to stop: it is being killed.
     type Error;
 
     /// How often a reader waits for a writer who has the next VMA locked, before it takes the
@@ -181,7 +182,8 @@ pub(crate) trait AddressSpace: Sized {
     /// Tries to read-lock the VMA, without waiting. On failure the RCU section has been left.
     fn try_lock(found: Self::Found) -> Result<Self::Locked, (LockError, Self::Idle)>;
 
-    /// Returns `true` only if nothing is mapped from `pos` on.
+    /// Returns `true` only if there was a moment during the call at which nothing was mapped from
+    /// `pos` on.
     fn is_end(idle: &mut Self::Idle, pos: usize) -> bool;
 
     /// Stays out of the way of writers for a moment. Fails if the reader is being killed.

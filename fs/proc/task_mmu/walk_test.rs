@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn contended_and_detached_in_turn() {
-        // The writer who has 2 locked replaces it, and so does the next one.
+        // One writer has 2 locked, the next one replaces it, a third has locked what is there then.
         let space = Space::new(
             ABC,
             &[

@@ -155,9 +155,8 @@ impl<'a> VmaIter<'a> {
         RcuVmaIter { iter: self, rcu }
     }
 
-    /// Returns whether nothing is mapped from `addr` on.
-    ///
-    /// It may return `false` although this is so.
+    /// Returns `true` only if there was a moment during the call at which nothing was mapped from
+    /// `addr` on.
     ///
     /// Context: Any.
     #[cfg(CONFIG_PER_VMA_LOCK)]
@@ -172,7 +171,9 @@ impl<'a> VmaIter<'a> {
             (bindings::mas_walk(mas), mas.last)
         };
 
-        // See `LockedVma::gap_from`. The range that is empty goes on to the end of the tree.
+        // The walk goes down the tree once, and starts again when it comes upon a node that has
+        // been replaced. So the empty range that it has seen up to the end of the tree was there
+        // at the moment when it read where that range begins.
         entry.is_null() && last == usize::MAX
     }
 

@@ -16,7 +16,8 @@ use crate::{bindings, mm::MmWithUser};
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub enum RetryReason {
-    /// What was found is being changed, or has too many readers.
+    /// What was found is being changed, has been recycled for another address space, or has too
+    /// many readers. The reader sleeps for a moment first.
     Contended = bindings::vm_event_item_VMA_WALK_FALLBACK_CONTENDED,
     /// What was found was detached before it could be locked.
     Detached = bindings::vm_event_item_VMA_WALK_FALLBACK_DETACHED,
@@ -26,9 +27,9 @@ pub enum RetryReason {
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub enum FallbackReason {
-    /// The VMAs that were found were being changed, or have too many readers.
+    /// A VMA was being changed, or has too many readers, and has been waited for.
     Contended = bindings::vm_event_item_VMA_WALK_FALLBACK_CONTENDED,
-    /// The VMAs that were found were detached before they could be locked.
+    /// A VMA was detached before it could be locked, once more after some retries.
     Detached = bindings::vm_event_item_VMA_WALK_FALLBACK_DETACHED,
     /// A VMA was found that turned out to end at or below the address.
     Behind = bindings::vm_event_item_VMA_WALK_FALLBACK_BEHIND,

@@ -747,19 +747,28 @@ static char process_state(pid_t pid)
 	return at ? at[2] : '?';
 }
 
+/* How often a reader served by Rust has queued up for a writer's mmap_lock */
+static long queued(void)
+{
+	return maps_counter("vma_walk_fallback_contended");
+}
+
 /*
  * Have the target work: true as soon as the reader was seen asleep in the
- * kernel during that, false when the work was done before.
+ * kernel during that, in the queue for mmap_lock if @in_queue, false when the
+ * work was done before.
  */
-static bool reader_waits(const struct target *target, pid_t reader, int what)
+static bool reader_waits(const struct target *target, pid_t reader, int what,
+			 bool in_queue)
 {
 	int round = get(&scene->done);
+	long before = in_queue ? queued() : 0;
 
 	if (write(target->to, &what, sizeof(what)) != sizeof(what))
 		maps_die("target");
 	while (get(&scene->done) == round) {
-		if (get(&scene->begun) > round && process_state(reader) == 'D' &&
-		    get(&scene->done) == round)
+		if (get(&scene->begun) > round && (!in_queue || queued() > before) &&
+		    process_state(reader) == 'D' && get(&scene->done) == round)
 			return true;
 	}
 	return false;
@@ -843,7 +852,7 @@ FIXTURE_TEARDOWN(maps_signal)
  */
 static off_t kill_waiting(struct __test_metadata *_metadata,
 			  struct target *target, const struct text *whole,
-			  enum work what, bool first_line)
+			  enum work what, bool first_line, bool in_queue)
 {
 	/* one byte takes the first line only, so that it is this it waits for */
 	struct text rest = {}, expected, first = { .data = whole->data, .len = 1 };
@@ -859,7 +868,7 @@ static off_t kill_waiting(struct __test_metadata *_metadata,
 		/* a fork begins with the first line: one that reads is beyond it */
 		while (get(&scene->eager) && !lseek(fd, 0, SEEK_CUR))
 			usleep(100);
-		waits = reader_waits(target, reader, what);
+		waits = reader_waits(target, reader, what, in_queue);
 		ASSERT_EQ(0, kill(reader, SIGKILL));
 		while (waits && !killed && get(&scene->done) == round) {
 			if (waitpid(reader, NULL, WNOHANG) == reader)
@@ -879,7 +888,7 @@ static off_t kill_waiting(struct __test_metadata *_metadata,
 		close(fd);
 	}
 	EXPECT_TRUE(killed)
-		TH_LOG("no reader died while it waited for mmap_lock");
+		TH_LOG("no reader died while it waited");
 	EXPECT_FALSE(get(&scene->wrong));
 	text_free(&rest);
 	return at;
@@ -887,7 +896,14 @@ static off_t kill_waiting(struct __test_metadata *_metadata,
 
 TEST_F_TIMEOUT(maps_signal, fatal, TIMEOUT)
 {
-	kill_waiting(_metadata, &self->target, &self->whole, FORK, true);
+	kill_waiting(_metadata, &self->target, &self->whole, FORK, true, false);
+}
+
+TEST_F_TIMEOUT(maps_signal, fatal_in_the_queue, TIMEOUT)
+{
+	if (queued() < 0)
+		SKIP(return, "the kernel does not count what readers meet");
+	kill_waiting(_metadata, &self->target, &self->whole, FORK, true, true);
 }
 
 TEST_F_TIMEOUT(maps_signal, fatal_between_lines, TIMEOUT)
@@ -899,7 +915,7 @@ TEST_F_TIMEOUT(maps_signal, fatal_between_lines, TIMEOUT)
 	set(&scene->eager, keeps_text(1) == FORK);
 	for (int i = 0; i < HITS; i++)
 		between += kill_waiting(_metadata, &self->target, &self->whole,
-					keeps_text(1), false) > 0;
+					keeps_text(1), false, false) > 0;
 	EXPECT_LE(keeps_text(1) == LOCK ? HITS : 1, between)
 		TH_LOG("it did not wait between two lines");
 }
@@ -913,7 +929,7 @@ TEST_F_TIMEOUT(maps_signal, handled, TIMEOUT)
 		int hits = 0, status;
 
 		for (int i = 0; i < TRIES && hits < 2 * HITS; i++) {
-			if (reader_waits(&self->target, reader, keeps_text(i))) {
+			if (reader_waits(&self->target, reader, keeps_text(i), false)) {
 				int round = get(&scene->done);
 
 				ASSERT_EQ(0, kill(reader, SIGUSR1));

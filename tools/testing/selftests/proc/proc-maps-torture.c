@@ -1507,26 +1507,8 @@ static const char *const counters[] = {
 
 static void counters_read(long *value)
 {
-	struct text text = {};
-	char what[64];
-
-	text_append(&text, "\n", 1);
 	for (size_t i = 0; i < ARRAY_SIZE(counters); i++)
-		value[i] = -1;
-	for (int fd = open("/proc/vmstat", O_RDONLY | O_CLOEXEC); fd >= 0; fd = -1) {
-		text_read(&text, fd);
-		close(fd);
-	}
-	text_append(&text, "", 1);
-	for (size_t i = 0; i < ARRAY_SIZE(counters); i++) {
-		const char *at;
-
-		snprintf(what, sizeof(what), "\n%s ", counters[i]);
-		at = memmem(text.data, text.len, what, strlen(what));
-		if (at)
-			value[i] = atol(at + strlen(what));
-	}
-	text_free(&text);
+		value[i] = maps_counter(counters[i]);
 }
 
 /* The events of the walk would be reported here as well. */

@@ -213,6 +213,30 @@ static inline int text_read(struct text *t, int fd)
 	return n ? errno : 0;
 }
 
+/* A counter of /proc/vmstat, -1 if there is none of this name */
+static inline long maps_counter(const char *name)
+{
+	struct text text = {};
+	long value = -1;
+	char what[64];
+	char *at;
+	int fd;
+
+	text_append(&text, "\n", 1);
+	fd = open("/proc/vmstat", O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		text_read(&text, fd);
+		close(fd);
+	}
+	text_append(&text, "", 1);
+	snprintf(what, sizeof(what), "\n%s ", name);
+	at = strstr(text.data, what);
+	if (at)
+		value = atol(at + strlen(what));
+	text_free(&text);
+	return value;
+}
+
 static inline size_t text_lines(const struct text *t)
 {
 	size_t lines = 0;

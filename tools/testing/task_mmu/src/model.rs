@@ -428,6 +428,8 @@ pub(crate) enum Fault {
     NoMm,
     /// The gap is not looked at.
     AnyGap,
+    /// Whether there is another VMA is not looked at again.
+    AnyEnd,
 }
 
 pub(crate) const FAULTS: &[(&str, Fault)] = &[
@@ -437,6 +439,7 @@ pub(crate) const FAULTS: &[(&str, Fault)] = &[
     ("no-lock-seq", Fault::NoLockSeq),
     ("no-mm", Fault::NoMm),
     ("any-gap", Fault::AnyGap),
+    ("any-end", Fault::AnyEnd),
 ];
 
 /// How often a reader has looked for a VMA.
@@ -521,7 +524,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `vma_start_read`, but for its first check, which is made without a reference and only saves
-    /// taking one: whom it sends to the fallback, the second check or the reference count does too,
+    /// taking one: whom it keeps from the VMA, the second check or the reference count does too,
     /// or the VMA is detached by then.
     fn vma_start_read(&'a self, vma: usize) -> Result<VmaLock<'a>, LockError> {
         let space = self.space;
@@ -837,7 +840,7 @@ impl<'a> AddressSpace for Model<'a> {
         reader.count(|lookups| lookups.to_verify += 1);
         reader.space.mm_mt.step(|tree| {
             reader.step("looks again at", &[pos]);
-            matches!(mas_walk(tree, pos), Err(usize::MAX))
+            matches!(mas_walk(tree, pos), Err(usize::MAX)) || reader.fault == Some(Fault::AnyEnd)
         })
     }
 
