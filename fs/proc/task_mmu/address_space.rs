@@ -34,6 +34,9 @@ pub(crate) type Left<'a> = crate::walk::Left<Pinned<'a>>;
 /// A reader that stands at a VMA of such an address space and may sleep.
 pub(crate) type Held<'a> = crate::walk::Held<Pinned<'a>>;
 
+/// A reader that has let go of a VMA of such an address space and may sleep.
+pub(crate) type Released<'a> = crate::walk::Released<Pinned<'a>>;
+
 impl<'a> Held<'a> {
     /// Returns the address space.
     #[inline]
@@ -122,6 +125,26 @@ impl<'a> Left<'a> {
     pub(crate) fn mm(&self) -> &'a MmWithUser {
         match self {
             Self::Vma { snapshot, .. } => snapshot.address_space(),
+            Self::Mmap(at) => at.address_space(),
+        }
+    }
+
+    /// Returns the address from which the reader goes on.
+    #[inline]
+    pub(crate) fn pos(&self) -> usize {
+        match self {
+            Self::Vma { pos, .. } => *pos,
+            Self::Mmap(at) => at.end(),
+        }
+    }
+}
+
+impl<'a> Released<'a> {
+    /// Returns the address space.
+    #[inline]
+    pub(crate) fn mm(&self) -> &'a MmWithUser {
+        match self {
+            Self::Vma { idle, .. } => idle.address_space(),
             Self::Mmap(at) => at.address_space(),
         }
     }

@@ -3,7 +3,7 @@
 //! Records that tell what is mapped in a VMA.
 
 use crate::{
-    address_space::{Held, Pinned},
+    address_space::{Held, Pinned, Released},
     records::{self, Record, Resume},
     sums::{self, Sum},
 };
@@ -29,18 +29,37 @@ impl<'s> From<Record<'s>> for Entry<'s> {
     }
 }
 
-impl<'s> Entry<'s> {
+/// A record that has been printed.
+pub(crate) enum Printed<'s> {
+    Vma(Released<'s>),
+    /// There is nothing after it.
+    Last,
+}
+
+impl<'s> From<Entry<'s>> for Printed<'s> {
+    #[inline]
+    fn from(entry: Entry<'s>) -> Self {
+        match entry {
+            Entry::Vma(held) => Self::Vma(held.release()),
+            Entry::Gate(_) | Entry::Nothing => Self::Last,
+        }
+    }
+}
+
+impl<'s> Printed<'s> {
     /// Goes on to the next record.
-    pub(crate) fn next(self, resume: &mut Resume, index: &mut Index) -> Result<Option<Self>> {
+    pub(crate) fn next(self, resume: &mut Resume, index: &mut Index) -> Result<Option<Entry<'s>>> {
         match self {
-            Self::Vma(held) => Ok(resume.next_after_sleep(held, index)?.map(Self::from)),
-            Self::Gate(_) | Self::Nothing => {
+            Self::Vma(released) => Ok(resume.next_after_sleep(released, index)?.map(Entry::from)),
+            Self::Last => {
                 records::end(index);
                 Ok(None)
             }
         }
     }
+}
 
+impl<'s> Entry<'s> {
     /// Sums up what is mapped in the VMA, see [`sums::sum_one`]. Returns the record that the sum is
     /// about.
     #[inline]

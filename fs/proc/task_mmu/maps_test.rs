@@ -186,7 +186,7 @@ mod tests {
         let mut index = found;
         let mut state = VmaIterState::new();
         let at: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
-        let next = match Resume::default().next_after_sleep(at.hold(), &mut index)? {
+        let next = match Resume::default().next_after_sleep(at.hold().release(), &mut index)? {
             Some(Record::Vma(at)) => Some(at.range()),
             _ => None,
         };
@@ -422,7 +422,7 @@ mod tests {
         // The first waits for the readers, the second for what is done after them.
         synchronize_rcu();
         synchronize_rcu();
-        let next = walk::next_after_sleep(held)?.map(|at| at.range());
+        let next = walk::next_after_sleep(held.release())?.map(|at| at.range());
 
         assert_eq!(next, Some(pages(300..310)));
         Ok(())

@@ -3,7 +3,7 @@
 //! `/proc/PID/numa_maps`
 
 use crate::{
-    entries::Entry,
+    entries::{Entry, Printed},
     records::{Process, Resume, Session},
 };
 use kernel::{
@@ -40,7 +40,7 @@ impl Operations for Numa {
     type State = State;
     type Session = Session;
     type Cursor<'s> = Cursor<'s>;
-    type Shown<'s> = Cursor<'s>;
+    type Shown<'s> = (Printed<'s>, Mempolicy);
 
     fn start(&self, index: Index) -> Result<Option<Session>> {
         self.0.begin(index)
@@ -67,9 +67,9 @@ impl Operations for Numa {
         shown: Self::Shown<'s>,
         index: &mut Index,
     ) -> Result<Option<Cursor<'s>>> {
-        let Cursor { entry, mempolicy } = shown;
+        let (printed, mempolicy) = shown;
 
-        let next = entry.next(&mut state.resume, index)?;
+        let next = printed.next(&mut state.resume, index)?;
         Ok(next.map(|entry| Cursor { entry, mempolicy }))
     }
 
@@ -91,7 +91,7 @@ impl Operations for Numa {
             line.leave_open();
             show_numa_map_values(m, held.vma(), stats, &mempolicy);
         }
-        Ok(Cursor { entry, mempolicy })
+        Ok((entry.into(), mempolicy))
     }
 }
 

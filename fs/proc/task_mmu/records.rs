@@ -3,7 +3,7 @@
 //! What the files that have a record for each VMA have in common.
 
 use crate::{
-    address_space::{At, Held, Left},
+    address_space::{At, Left, Released},
     position::Position,
     walk::{self, StableVma},
 };
@@ -146,18 +146,18 @@ impl Resume {
         Ok(arrive(at, mm, index))
     }
 
-    /// Finds the record after that of `held`, like [`Resume::next`].
+    /// Finds the record after the one that was let go, like [`Resume::next`].
     #[inline]
     pub(crate) fn next_after_sleep<'s>(
         &mut self,
-        held: Held<'s>,
+        released: Released<'s>,
         index: &mut Index,
     ) -> Result<Option<Record<'s>>> {
-        let mm = held.mm();
+        let mm = released.mm();
         let previous = *index;
-        self.0 = held.range().end;
+        self.0 = released.pos();
 
-        let at = walk::next_after_sleep(held).inspect_err(|_| *index += 1)?;
+        let at = walk::next_after_sleep(released).inspect_err(|_| *index += 1)?;
         let record = arrive(at, mm, index);
         // The previous index was that of a VMA which may have been split before it was shown.
         if *index == previous {

@@ -3,7 +3,8 @@
 //! `/proc/PID/smaps`
 
 use crate::{
-    entries::Entry,
+    address_space::Held,
+    entries::{Entry, Printed},
     lines::{print, State},
     records::{Process, Session},
 };
@@ -12,8 +13,8 @@ use kernel::{
         name::LastFile,
         page_walk::{
             show_smap_gate,
-            show_smap_values,
-            MemSizeStats, //
+            MemSizeStats,
+            SmapVma, //
         },
         PidFile, PidInode,
     },
@@ -28,7 +29,7 @@ impl Operations for Smaps {
     type State = State;
     type Session = Session;
     type Cursor<'s> = Entry<'s>;
-    type Shown<'s> = Entry<'s>;
+    type Shown<'s> = Printed<'s>;
 
     fn start(&self, index: Index) -> Result<Option<Session>> {
         self.0.begin(index)
@@ -60,16 +61,20 @@ impl Operations for Smaps {
     ) -> Result<Self::Shown<'s>> {
         let mut stats = MemSizeStats::new();
 
-        let entry = entry.sum(&state.resume, &mut stats)?;
-        match &entry {
+        match entry.sum(&state.resume, &mut stats)? {
             Entry::Vma(held) => {
-                print(m, held, &mut state.last_file, |_| ());
-                show_smap_values(m, held.vma(), &stats);
+                let values = SmapVma::of(held.vma());
+                let released = print(m, held, &mut state.last_file, Held::release);
+                values.show(m, &stats);
+                Ok(Printed::Vma(released))
             }
-            Entry::Gate(gate) => show_smap_gate(m, gate),
-            Entry::Nothing => {}
+            entry => {
+                if let Entry::Gate(gate) = &entry {
+                    show_smap_gate(m, gate);
+                }
+                Ok(entry.into())
+            }
         }
-        Ok(entry)
     }
 
     #[inline]

@@ -82,7 +82,7 @@ pub(crate) fn sum_all<A: AddressSpace, S: Sum<A>>(
         at = if pos < range.end || held.is_in_the_way() {
             walk::first::<A>(give_way(held, pos)?, pos)?
         } else {
-            walk::next_after_sleep(held)?
+            walk::next_after_sleep(held.release())?
         };
     }
 

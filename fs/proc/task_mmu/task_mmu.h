@@ -7,6 +7,7 @@
 #ifndef _FS_PROC_TASK_MMU_H
 #define _FS_PROC_TASK_MMU_H
 
+#include <linux/mm_types.h>
 #include <linux/numa.h>
 #include <linux/types.h>
 #include <linux/vm_event_item.h>
@@ -71,7 +72,19 @@ struct mem_size_stats {
 unsigned long smaps_gather(struct vm_area_struct *vma,
 			   struct mem_size_stats *mss, unsigned long start,
 			   bool mmap_locked);
-void show_smap_values(struct seq_file *m, struct vm_area_struct *vma,
+
+/* What an entry of smaps says of a VMA beside its first line and the sums. */
+struct smap_vma {
+	unsigned long size;
+	unsigned long kernel_page_size;
+	unsigned long mmu_page_size;
+	vm_flags_t vm_flags;
+	int pkey;
+	bool thp_eligible;
+};
+
+void get_smap_vma(struct smap_vma *values, struct vm_area_struct *vma);
+void show_smap_values(struct seq_file *m, const struct smap_vma *values,
 		      const struct mem_size_stats *mss);
 void show_rollup(struct seq_file *m, unsigned long start, unsigned long end,
 		 const struct mem_size_stats *mss);

@@ -294,6 +294,18 @@ pub(crate) enum Held<A: AddressSpace> {
 }
 
 impl<A: AddressSpace> Held<A> {
+    /// Lets go of the VMA.
+    #[inline]
+    pub(crate) fn release(self) -> Released<A> {
+        match self {
+            Held::Vma(held) => Released::Vma {
+                pos: held.range().end,
+                idle: A::unlock_sleepable(held),
+            },
+            Held::Mmap(at) => Released::Mmap(at),
+        }
+    }
+
     /// Returns whether the reader has to let go before it goes on to the next VMA. When VMAs are
     /// locked one by one it does so anyway.
     #[inline]
@@ -309,6 +321,14 @@ impl<A: AddressSpace> Held<A> {
     pub(crate) fn identity(&self) -> A::Identity {
         A::identity(self)
     }
+}
+
+/// A reader that has let go of a VMA and may sleep, to go on to the next one.
+pub(crate) enum Released<A: AddressSpace> {
+    /// Nothing is locked. The VMA ended at `pos`.
+    Vma { idle: A::Idle, pos: usize },
+    /// `mmap_lock` is held for reading, until the reader stops.
+    Mmap(A::MmapLocked),
 }
 
 impl<A: AddressSpace> StableVma for Held<A> {
@@ -364,16 +384,14 @@ pub(crate) fn next<A: AddressSpace>(left: Left<A>) -> Result<Option<At<A>>, A::E
     }
 }
 
-/// Finds the first VMA that ends above the end of the one that `held` stands at, which is unlocked
-/// first.
+/// Finds the first VMA that ends above the end of the one that was let go.
 #[inline]
-pub(crate) fn next_after_sleep<A: AddressSpace>(held: Held<A>) -> Result<Option<At<A>>, A::Error> {
-    match held {
-        Held::Vma(held) => {
-            let pos = held.range().end;
-            first::<A>(A::unlock_sleepable(held), pos)
-        }
-        Held::Mmap(at) => Ok(A::next_under_mmap_lock(at).map(At::Mmap)),
+pub(crate) fn next_after_sleep<A: AddressSpace>(
+    released: Released<A>,
+) -> Result<Option<At<A>>, A::Error> {
+    match released {
+        Released::Vma { idle, pos } => first::<A>(idle, pos),
+        Released::Mmap(at) => Ok(A::next_under_mmap_lock(at).map(At::Mmap)),
     }
 }
 
@@ -392,7 +410,7 @@ pub(crate) fn pass<A: AddressSpace>(
 
     let held = at.hold();
     A::relax(&held)?;
-    next_after_sleep(held)
+    next_after_sleep(held.release())
 }
 
 /// Finds, locks and verifies the first VMA that ends above `pos`.

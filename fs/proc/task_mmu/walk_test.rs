@@ -45,7 +45,7 @@ fn walk_by<const VMA_LOCKS: bool>(space: &Space, pos: usize, sleepy: bool) -> Wa
                     At::Mmap(locked) => locked.vma.id,
                 };
                 step = match sleepy {
-                    true => walk::next_after_sleep(at.hold()),
+                    true => walk::next_after_sleep(at.hold().release()),
                     false => walk::next(at.leave()),
                 };
             }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[cfg(CONFIG_PROC_PAGE_MONITOR)]
-pub use self::smaps::{show_rollup, show_smap_gate, show_smap_values, MemSizeStats};
+pub use self::smaps::{show_rollup, show_smap_gate, MemSizeStats, SmapVma};
 
 #[cfg(CONFIG_NUMA)]
 pub use self::numa::{show_numa_map_values, Mempolicy, NumaMaps};
@@ -108,23 +108,48 @@ mod smaps {
         }
     }
 
-    /// Prints what the entry of `/proc/PID/smaps` for a VMA has after its first line.
-    ///
-    /// Mirrors `show_smap_values`.
-    #[inline]
-    pub fn show_smap_values(m: &SeqFile, vma: &VmaRef, stats: &MemSizeStats) {
-        // SAFETY: `vma` is valid and cannot change, by the invariants of its type. `m` is only used
-        // by this thread.
-        unsafe { bindings::show_smap_values(m.as_ptr(), vma.as_ptr(), &stats.0) }
+    /// What an entry of `/proc/PID/smaps` says of a VMA beside its first line and the statistics: a
+    /// C `struct smap_vma`. It is a copy, for which the VMA need not be locked any more.
+    #[repr(transparent)]
+    pub struct SmapVma(bindings::smap_vma);
+
+    impl SmapVma {
+        /// Copies it from a VMA.
+        ///
+        /// Mirrors `get_smap_vma`.
+        #[inline]
+        pub fn of(vma: &VmaRef) -> Self {
+            // SAFETY: `vma` is valid and cannot change, by the invariants of its type.
+            unsafe { Self::of_raw(vma.as_ptr()) }
+        }
+
+        /// # Safety
+        ///
+        /// The VMA is valid and cannot change.
+        #[inline]
+        unsafe fn of_raw(vma: *mut bindings::vm_area_struct) -> Self {
+            let mut values = pin_init::zeroed();
+            // SAFETY: By the safety requirements.
+            unsafe { bindings::get_smap_vma(&mut values, vma) };
+            Self(values)
+        }
+
+        /// Prints what the entry has after its first line.
+        ///
+        /// Mirrors `show_smap_values`.
+        #[inline]
+        pub fn show(&self, m: &SeqFile, stats: &MemSizeStats) {
+            // SAFETY: `m` is only used by this thread.
+            unsafe { bindings::show_smap_values(m.as_ptr(), &self.0, &stats.0) }
+        }
     }
 
     /// Prints the entry of `/proc/PID/smaps` for the gate VMA.
     #[inline]
     pub fn show_smap_gate(m: &SeqFile, gate: &GateVma) {
         show_map_gate(m, gate);
-        // SAFETY: `gate` is valid and never changes, by the invariants of its type. `m` is only
-        // used by this thread.
-        unsafe { bindings::show_smap_values(m.as_ptr(), gate.as_ptr(), &MemSizeStats::new().0) }
+        // SAFETY: `gate` is valid and never changes, by the invariants of its type.
+        unsafe { SmapVma::of_raw(gate.as_ptr()) }.show(m, &MemSizeStats::new());
     }
 
     /// Prints `/proc/PID/smaps_rollup`. Mirrors `show_rollup`.

@@ -117,7 +117,7 @@ fn walk_from<'a>(reader: &'a Reader<'a>, pos: usize, sleep: bool) -> Vec<Area> {
         Ok(at) = if sleep {
             let held = here.hold();
             lines.push(model::area_of(&held));
-            walk::next_after_sleep(held)
+            walk::next_after_sleep(held.release())
         } else {
             lines.push(model::area_at(&here));
             walk::next(here.leave())
