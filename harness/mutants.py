@@ -92,6 +92,10 @@ MUTANTS = [
     Mutant("iterator-left-in-the-gap", "goes on from the gap that it has verified",
            ITER, "        // INVARIANT: The iterator is at the end of the VMA.\n        self.iter.set(self.guard.end());\n",
            "        // INVARIANT: The iterator is at the end of the VMA.\n"),
+    Mutant("tree-that-was-emptied", "goes on in a tree that has no node any more",
+           "lib/maple_tree.c", "rewalked:\n\tif (likely(mas_is_active(mas)))\n\t\tgoto retry;\n\n"
+           "\t/* By now there is no node: the tree is empty, or has an entry at 0 only. */\n\tmas->status",
+           "rewalked:\n\tif (likely(mas->tree))\n\t\tgoto retry;\n\n\tmas->status"),
     Mutant("record-that-did-not-fit", "goes on after a record that had no room",
            f"{MODULE}/records.rs", "Position::Address(_) => Position::Address(self.0),",
            "Position::Address(address) => Position::Address(address),", "proc-maps-read"),
