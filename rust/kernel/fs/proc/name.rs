@@ -317,10 +317,17 @@ impl PathState {
     /// The text may change at any moment.
     const UNKNOWN: Self = Self(bindings::PATH_STATE_UNKNOWN as u64);
 
-    /// Returns whether a text is still right that was when the state was `self`.
+    /// No path has this state, which is odd like the other one.
+    const NONE: Self = Self(!0);
+
+    /// Returns a state that is that of a path again only if the path still has the same text.
     #[inline]
-    fn still(self, now: Self) -> bool {
-        self == now && now != Self::UNKNOWN
+    fn to_compare(self) -> Self {
+        if self == Self::UNKNOWN {
+            Self::NONE
+        } else {
+            self
+        }
     }
 }
 
@@ -336,6 +343,7 @@ pub struct LastFile {
 
 /// How a line about a file ended.
 struct FileColumns {
+    /// What is to be compared with the state that the path has later.
     state: PathState,
     place: Place,
     /// In the line from which they are.
@@ -349,7 +357,7 @@ impl Default for FileColumns {
     #[inline]
     fn default() -> Self {
         Self {
-            state: PathState::UNKNOWN,
+            state: PathState::NONE,
             place: Place::default(),
             column: 0,
             path: 0,
@@ -366,7 +374,7 @@ impl LastFile {
             columns,
         } = self;
         if last.as_ref().is_none_or(|last| last.0 != file.0) {
-            columns.state = PathState::UNKNOWN;
+            columns.state = PathState::NONE;
             *last = None;
         }
         KeptFile {
@@ -393,8 +401,7 @@ impl KeptFile<'_> {
         let state = self.file.file().path().state();
 
         let last = &*self.columns;
-        if last.state.still(state) && last.column == line.column() && line.put_again(last.place, 0)
-        {
+        if last.state == state && last.column == line.column() && line.put_again(last.place, 0) {
             return;
         }
         line.out_of_line(|line| self.print_anew(state, line, column));
@@ -409,12 +416,12 @@ impl KeptFile<'_> {
 
         let last = &*self.columns;
         let text = line.column();
-        if !last.state.still(state) || !line.put_again(last.place, last.path) {
+        if last.state != state || !line.put_again(last.place, last.path) {
             file.path().print(line);
         }
 
         *self.columns = FileColumns {
-            state,
+            state: state.to_compare(),
             place: line.place(start),
             column: start,
             path: text - start,
