@@ -63,7 +63,7 @@ def compare(found):
     worse = []
     last = None
     for workload, count in dict.fromkeys(key[:2] for key in found):
-        c, lock, rust = (found.get((workload, count, i)) for i in bench_writers.IMPLEMENTATIONS)
+        c, locked, rust = (found.get((workload, count, i)) for i in plots.IMPLEMENTATIONS)
         title = "instructions a line of maps" if c.file == "maps" else "instructions a VMA"
         if title != last:
             more = f"   {'calls C, Rust':>15}   {'a MB':>11}"
@@ -76,8 +76,8 @@ def compare(found):
         # of what is read in one or two calls that says nothing
         per_mb = " ".join(f"{r.calls * 1e6 / r.bytes:,.1f}" for r in (c, rust)) if c.bytes > 100_000 else ""
         held = f"{c.held:,} {rust.held:,}" if c.held else ""
-        locked = f"{lock.median / lock.units:10,.1f}" if lock else f"{'as C':>10}"
-        line = (f"{name:35}{c.median / c.units:10,.1f}{locked}{rust.median / rust.units:10,.1f}{ratio:8.4f}   "
+        third = f"{locked.median / locked.units:10,.1f}" if locked else f"{'as C':>10}"
+        line = (f"{name:35}{c.median / c.units:10,.1f}{third}{rust.median / rust.units:10,.1f}{ratio:8.4f}   "
                 f"{c.spread / c.median:8.2%}{rust.spread / rust.median:8.2%}   {calls:>15}   {per_mb:>11}   {held:>12}")
         print(line.rstrip())
         if ratio > MAY_COST_MORE.get(workload, TOLERANCE):
@@ -101,7 +101,7 @@ def growth(found):
         if len(counts) < 2:
             continue
         steps = {}
-        for implementation in bench_writers.IMPLEMENTATIONS:
+        for implementation in plots.IMPLEMENTATIONS:
             few, many = (found[workload, n, implementation] for n in (counts[0], counts[-1]))
             steps[implementation] = (many.median - few.median) / (many.units - few.units)
             if few.held < BUFFER:
@@ -120,7 +120,7 @@ def plot(found, target):
     """A group of bars for each workload."""
     rows = []
     for workload, count in dict.fromkeys(key[:2] for key in found):
-        spent = {i: found[workload, count, i] for i in bench_writers.IMPLEMENTATIONS
+        spent = {i: found[workload, count, i] for i in plots.IMPLEMENTATIONS
                  if (workload, count, i) in found}
         name = {"query": "PROCMAP_QUERY"}.get(workload, f"maps: {workload}") if spent["C"].file == "maps" else workload
         rows.append((f"{name}, {count:,}", {i: row.median / row.units for i, row in spent.items()}))

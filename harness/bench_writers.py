@@ -29,7 +29,6 @@ import plots
 from common import OUT, Failed, Progress, lock, main, say, shown
 from run import build_all
 
-IMPLEMENTATIONS = ("C", "mmap_lock", "Rust")
 STATISTICS = {"mean": "mean_ns", "p99": "p99_ns", "p99.9": "p999_ns", "max": "max_ns"}
 
 # What readers of smaps_rollup may cost: the mean and the longest operation as
@@ -117,7 +116,7 @@ def measured(rows):
     found = collections.defaultdict(dict)
     for (key, implementation), group in rounds.items():
         found[key][implementation] = Measured(group)
-    return found
+    return dict(found)
 
 
 def show(found):
@@ -137,7 +136,7 @@ def show(found):
             name = "none" if key.readers == "0" else f"{key.readers} of another process"
         line = f"  {name:30}"
         for column in STATISTICS.values():
-            for implementation in IMPLEMENTATIONS if key.file else ("",):
+            for implementation in plots.IMPLEMENTATIONS if key.file else ("",):
                 value = row.get(implementation)
                 line += f"{getattr(value, column) / 1000:8,.0f}" if value else " " * 8
             line += "" if key.file else " " * 16
@@ -172,7 +171,7 @@ def requirements(found):
     # the guest's CPU is what the longest operation shows
     without = max(without, found[Key("large", "mprotect", "1", "alone", "")][""].max_ns)
     yield ("large, mprotect: the longest with a reader of smaps_rollup", beside, LARGE_MAX * without,
-           f"{LARGE_MAX} times that without")
+           f"{LARGE_MAX} times that without, or with a reader of another process")
     for key, row in found.items():
         if not key.operation or not key.file:
             continue
@@ -181,12 +180,12 @@ def requirements(found):
         what = f"{key.workload}, {key.operation}, {key.readers} of {key.file}, {key.priority}"
         if key.priority == "alone":
             yield (f"{what}: the mean", rust.mean_ns, NOISE * max(c.mean_ns, without.mean_ns),
-                   f"{NOISE} times that of C, and of no reader")
+                   f"{NOISE} times the larger of that of C and of no reader")
         else:
             part = STARVED_P999 if key.workload == "hot" and key.file == "maps" else NOISE
             yield (f"{what}: the 99.9th percentile", rust.p999_ns,
                    max(part * c.p999_ns, UNHARMED_P999 * without.p999_ns),
-                   f"{part} times that of C, and {UNHARMED_P999} times that of no reader")
+                   f"the larger of {part} times that of C and {UNHARMED_P999} times that of no reader")
 
 
 def bench(kernel, rounds):

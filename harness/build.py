@@ -180,17 +180,15 @@ def build_bench():
     image = build("slim")
     target = BUILD / "bench" / image.relative_to(BUILD / "slim")
     stamp = BUILD / "bench/stamp"
-    wanted = hashlib.sha256(image.read_bytes() + patch.read_bytes()).hexdigest()
-    if not target.exists() or not stamp.exists() or stamp.read_text() != wanted:
+    identity = hashlib.sha256(image.read_bytes() + patch.read_bytes()).hexdigest()
+    if not target.exists() or not stamp.exists() or stamp.read_text() != identity:
         target.parent.mkdir(parents=True, exist_ok=True)
         stamp.unlink(missing_ok=True)
-        try:
-            with patched(patch):
-                shutil.copy(build("slim"), target)
-        finally:
-            build("slim")
+        with patched(patch):
+            shutil.copy(build("slim"), target)
+        build("slim")
         shutil.copy(BUILD / "slim/.config", BUILD / "bench")
-        stamp.write_text(wanted)
+        stamp.write_text(identity)
     return target
 
 

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 # as far from black as from white
 TEXT = "#767676"
+IMPLEMENTATIONS = ("C", "mmap_lock", "Rust")
 COLORS = {"": "#767676", "C": "#d1661a", "mmap_lock": "#a05fc4", "Rust": "#2a86d6"}
 NAMES = {"": "no reader", "C": "C", "mmap_lock": "C that holds mmap_lock", "Rust": "Rust"}
 SETTINGS = {
@@ -33,7 +34,7 @@ def cost(rows, target):
         figure, axes = plt.subplots(figsize=(8, 0.52 * len(rows) + 0.8), layout="constrained")
         height = 0.26
         for n, (title, spent) in enumerate(rows):
-            for i, implementation in enumerate(("C", "mmap_lock", "Rust")):
+            for i, implementation in enumerate(IMPLEMENTATIONS):
                 if implementation in spent:
                     part = spent[implementation] / spent["C"]
                     y = n + (i - 1) * height
@@ -48,7 +49,7 @@ def cost(rows, target):
         save(figure, target)
 
 
-# what is shown of all that is measured
+# What is shown of all that is measured, by its key.
 PANELS = (
     (("fragmented", "mmap and munmap", "2", "alone", "smaps_rollup"),
      "mmap and munmap in 128 MiB of fragments,\ntwo readers of smaps_rollup"),
@@ -79,12 +80,12 @@ def exceeding(classes):
 
 
 def writers(found, target):
-    """How long operations of the process took, for some of what was measured."""
+    """How long operations of the process took, for some of what was measured; found
+    has it by key and implementation."""
     with plt.rc_context(SETTINGS):
         figure, grid = plt.subplots(3, 2, figsize=(8, 9), layout="constrained", sharey=True, sharex=True)
         for axes, (key, title) in zip(grid.flat, PANELS):
-            lines = {i: m for k, row in found.items() if k == key for i, m in row.items()}
-            lines |= {"": m for k, row in found.items() if k == (*key[:2], "0", "alone", "") for m in row.values()}
+            lines = found[key] | found[*key[:2], "0", "alone", ""]
             for implementation in NAMES:
                 if implementation in lines:
                     axes.plot(*exceeding(lines[implementation].classes), color=COLORS[implementation],
@@ -101,7 +102,7 @@ def writers(found, target):
             axes.set_xlabel("time that an operation takes")
         for axes in grid[:, 0]:
             axes.set_ylabel("operations that take longer")
-        handles, labels = {}, []
+        handles = {}
         for axes in grid.flat:
             handles |= {label: line for line, label in zip(*axes.get_legend_handles_labels())}
         labels = [name for name in NAMES.values() if name in handles]

@@ -341,9 +341,10 @@ static void take_samples(const struct op *op)
 		pthread_join(thread, NULL);
 }
 
+/* The nearest rank: of few samples the last per mille is the longest */
 static long quantile(int per_mille)
 {
-	return op_samples.ns[(long)(op_samples.count - 1) * per_mille / 1000];
+	return op_samples.ns[((long)op_samples.count * per_mille + 999) / 1000 - 1];
 }
 
 /*
@@ -445,6 +446,8 @@ static void fragmented(const char *name)
 
 	map_region(FRAGMENTED);
 	present = malloc(FRAGMENTED / PAGE);
+	if (!present)
+		die("malloc");
 	memset(present, 1, FRAGMENTED / PAGE);
 	/* as fragmented as it will stay: half of the pages are mapped */
 	for (unsigned long page = 0; page < FRAGMENTED / PAGE; page++) {
