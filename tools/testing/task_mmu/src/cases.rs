@@ -281,20 +281,20 @@ pub(crate) fn all() -> Vec<Case> {
             &[Fork],
             &[Protect(2..4, 3)],
         ),
-        case(
+        huge(case(
             "flags-and-back",
             &[(2, 4, 1)],
             (1, 2),
             &[Protect(2..4, 2), Protect(2..4, 1)],
             &[Fork],
-        ),
-        case(
+        )),
+        large(case(
             "skipped",
             &[(2, 3, EMPTY), (3, 5, 1)],
             (1, 3),
             &[Map(2..3, 1)],
             &[Map(2..3, EMPTY)],
-        ),
+        )),
         // A VMA is freed and used again, by another process or for another place.
         case(
             "recycled-elsewhere",
@@ -312,6 +312,7 @@ pub(crate) fn all() -> Vec<Case> {
         )),
         Case {
             full: Some(4),
+            size: Size::Large,
             ..case(
                 "too-many-readers",
                 &[(2, 3, 1), (4, 6, 2), (7, 8, 1)],
