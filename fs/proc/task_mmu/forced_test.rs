@@ -488,26 +488,37 @@ mod tests {
         Ok(())
     }
 
-    /// Nothing at all is left when the next VMA is looked up.
-    #[test]
-    fn an_empty_address_space_is_confirmed() -> Result {
+    /// Reads an address space with one VMA. A writer comes when that has been passed and, if there
+    /// is a second one, he comes when it has been found that there is no other VMA.
+    fn read_the_end(
+        first: Change,
+        second: Option<Change>,
+    ) -> Result<(KVec<Range<usize>>, Reading)> {
         let mm = TestMm::attach()?;
         mm.unmap(pages(0..2 * LAST))?;
         mm.map(pages(1..4), R)?;
         let mut steps = KVec::new();
-        steps.push(
-            step(&mm, Moment::Find, 2, |mm| mm.unmap(pages(0..2 * LAST)))?,
-            GFP_KERNEL,
-        )?;
+        steps.push(step(&mm, Moment::Find, 2, first)?, GFP_KERNEL)?;
+        if let Some(second) = second {
+            steps.push(step(&mm, Moment::Verify, 2, second)?, GFP_KERNEL)?;
+        }
         let script = Script::new(steps, None);
 
         let (lines, lookups) = read(&mm, &script, 0)?;
-        assert!(script.is_over());
-        assert_eq!(script.failures.get(), 0);
-        assert!(layout(&mm)?.is_empty());
-        assert_eq!(script.events.get(), noted([]));
+        Ok((lines, Reading::of(&script, lookups)))
+    }
+
+    /// Nothing at all is left when the next VMA is looked up.
+    #[test]
+    fn an_empty_address_space_is_confirmed() -> Result {
+        let (lines, reading) = read_the_end(|mm| mm.unmap(pages(0..2 * LAST)), None)?;
+
+        assert!(reading.met);
+        assert_eq!(reading.violations, 0);
+        assert_eq!(reading.events, noted([]));
         assert_eq!(lines.len(), 1);
-        assert_eq!(lookups, 2);
+        // One finds nothing, one confirms it.
+        assert_eq!(reading.lookups, 2);
         Ok(())
     }
 
@@ -515,28 +526,18 @@ mod tests {
     /// there.
     #[test]
     fn an_end_that_is_none_is_refused() -> Result {
-        let mm = TestMm::attach()?;
-        mm.unmap(pages(0..2 * LAST))?;
-        mm.map(pages(1..4), R)?;
-        let mut steps = KVec::new();
-        steps.push(
-            step(&mm, Moment::Find, 2, |mm| mm.map(pages(0..1), RW))?,
-            GFP_KERNEL,
+        let (lines, reading) = read_the_end(
+            |mm| mm.map(pages(0..1), RW),
+            Some(|mm| mm.map(pages(6..8), R)),
         )?;
-        steps.push(
-            step(&mm, Moment::Verify, 2, |mm| mm.map(pages(6..8), R))?,
-            GFP_KERNEL,
-        )?;
-        let script = Script::new(steps, None);
 
-        let (lines, lookups) = read(&mm, &script, 0)?;
-        assert!(script.is_over());
-        assert_eq!(script.failures.get(), 0);
-        assert_eq!(script.events.get(), noted([Fallback(End)]));
+        assert!(reading.met);
+        assert_eq!(reading.violations, 0);
+        assert_eq!(reading.events, noted([Fallback(End)]));
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[1], pages(6..8));
         // One finds nothing, one does not confirm it, one is the fallback.
-        assert_eq!(lookups, 3);
+        assert_eq!(reading.lookups, 3);
         Ok(())
     }
 
