@@ -913,7 +913,8 @@ TEST_F_TIMEOUT(maps_signal, fatal_between_lines, TIMEOUT)
 	if (facts->one_record)
 		SKIP(return, "it has one record");
 	set(&scene->eager, keeps_text(1) == FORK);
-	for (int i = 0; i < HITS; i++)
+	/* one that is slow to fork finds the reader at its first line again, often */
+	for (int i = 0; i < HITS || (!between && i < TRIES); i++)
 		between += kill_waiting(_metadata, &self->target, &self->whole,
 					keeps_text(1), false, false) > 0;
 	EXPECT_LE(keeps_text(1) == LOCK ? HITS : 1, between)
