@@ -46,6 +46,7 @@ PARTS = ["prepare", "fs/proc/", "mm/mmap_lock.o"]
 STAMP = {"KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970", "KBUILD_BUILD_VERSION": "1",
          "KBUILD_BUILD_USER": "task_mmu", "KBUILD_BUILD_HOST": "task_mmu"}
 WHOLE_STEPS = 1900
+MAPLE_TREE_TEST = "lib/test_maple_tree.ko"
 
 
 def make(name, tree, *targets):
@@ -149,6 +150,8 @@ def build(name, *targets, tree=TREE):
     configure(name, tree)
     if not targets:
         targets = ["bzImage"] if name in WHOLE else PARTS
+        if "debug" in VARIANTS[name][1]:
+            targets = [*targets, MAPLE_TREE_TEST]
     fresh = name in WHOLE and not (folder / "vmlinux").exists()
     log = f"build-{name}.log"
     lines = step(f"building the kernel ({name})", make(name, tree, *targets), log, env=STAMP,
@@ -161,16 +164,14 @@ def build(name, *targets, tree=TREE):
 
 
 @contextlib.contextmanager
-def patched(patch):
-    """The tree with a patch, for a while."""
-    kept = {TREE / p: (TREE / p).read_bytes()
-            for p in re.findall(r"^\+\+\+ b/(\S+)", patch.read_text(), re.M)}
+def restored(*paths):
+    """Files of the tree that may be changed meanwhile, and are afterwards as they were."""
+    kept = {TREE / path: (TREE / path).read_bytes() for path in paths}
     try:
-        git("apply", "-", cwd=TREE, data=patch.read_bytes())
         yield
     finally:
-        for f, data in kept.items():
-            f.write_bytes(data)
+        for path, data in kept.items():
+            path.write_bytes(data)
 
 
 def build_bench():
@@ -184,7 +185,8 @@ def build_bench():
     if not target.exists() or not stamp.exists() or stamp.read_text() != identity:
         target.parent.mkdir(parents=True, exist_ok=True)
         stamp.unlink(missing_ok=True)
-        with patched(patch):
+        with restored(*re.findall(r"^\+\+\+ b/(\S+)", patch.read_text(), re.M)):
+            git("apply", "-", cwd=TREE, data=patch.read_bytes())
             shutil.copy(build("slim"), target)
         build("slim")
         shutil.copy(BUILD / "slim/.config", BUILD / "bench")

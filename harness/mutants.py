@@ -104,6 +104,8 @@ MUTANTS = [
     Mutant("rollup-from-the-start", "sums up a VMA from its start after a break",
            f"{MODULE}/sums.rs", "sum.add(&held, pos.max(range.start), true)?",
            "sum.add(&held, range.start, true)?"),
+    Mutant("small-vma-from-its-start", "adds all of a VMA of which it has added a part",
+           f"{MODULE}/sums.rs", "pos <= range.start && sum.add_in_rcu", "sum.add_in_rcu"),
     Mutant("sum-of-two-vmas", "goes on with the sum of one VMA in another",
            f"{MODULE}/sums.rs", "if held.identity() != identity {",
            "if held.identity() != identity && pos == 1 {"),
@@ -159,16 +161,14 @@ def tests(path, program, kernel="slim"):
 def catchers(mutant):
     """The tests that see the mutant."""
     path = TREE / mutant.path
-    original = path.read_text()
-    path.write_text(replaced(original, mutant))
-    try:
-        return tests(mutant.path, mutant.selftest, mutant.kernel)
-    except Failed as e:
-        if mutant.error and mutant.error in str(e):
-            return [f"the compiler: {mutant.error}"]
-        raise
-    finally:
-        path.write_text(original)
+    with build.restored(mutant.path):
+        path.write_text(replaced(path.read_text(), mutant))
+        try:
+            return tests(mutant.path, mutant.selftest, mutant.kernel)
+        except Failed as e:
+            if mutant.error and mutant.error in str(e):
+                return [f"the compiler: {mutant.error}"]
+            raise
 
 
 def each(chosen):
