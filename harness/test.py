@@ -8,6 +8,7 @@ import dataclasses
 import os
 import pathlib
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -307,12 +308,26 @@ def test_torture_long():
     return torture(kernel, "torture", 20_000_000, 7200)
 
 
+def maple_trees(kernel, name):
+    """The test of maple trees as a module, where there is one."""
+    module = kernel.parents[3] / build.MAPLE_TREE_TEST
+    if not module.exists():
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(module, folder)
+        result = guest.boot(f"insmod /share/{module.name}", name=name, kernel=kernel, share=folder)
+    told = re.search(r"maple_tree: (\d+) of (\d+) tests passed", "\n".join(result.log))
+    passed = check("passed", told and 0 < int(told[1]) == int(told[2]), told[0] if told else "it does not say")
+    return [Case("maple-trees", subtests=[passed, clean_log(result)])]
+
+
 def checked(name, lines=0, prepare="", after="", timeout=1500):
-    """KUnit, the selftests for proc and so many lines of torture on a kernel that
-    checks itself."""
+    """KUnit, the test of maple trees, the selftests for proc and so many lines of
+    torture on a kernel that checks itself."""
     with lock():
         kernel = build.build(name)
     cases = [Case("kunit", subtests=kunit(kernel, f"{name}-kunit")),
+             *maple_trees(kernel, f"{name}-maple-trees"),
              Case("selftests", subtests=selftests(kernel, f"{name}-selftests", "proc", prepare, after, timeout))]
     if lines:
         cases.append(Case("torture", subtests=torture(kernel, f"{name}-torture", lines, 3600, after)))
