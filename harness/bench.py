@@ -26,11 +26,6 @@ from common import OUT, Failed, Progress, main, say, shown
 # The ticks of the guest's clock fall into one round more often than into
 # another, which makes up to 0.1 %.
 TOLERANCE = 1.002
-# In C it holds mmap_lock over many VMAs. In Rust each is locked, and the next one
-# looked up from the root of the tree, since RCU is left for the page tables. That
-# is most of what there is to do for a VMA with a single page. What it may cost as
-# a multiple of C:
-MAY_COST_MORE = {"smaps_rollup with a page each": 1.45}
 # The most instructions of Rust for a line, or their ratio to those of C, and of calls.
 MOST = {"anonymous": 500, "files in fives": 900}
 MOST_RATIO = {"different files": 0.8}
@@ -80,7 +75,7 @@ def compare(found):
         line = (f"{name:35}{c.median / c.units:10,.1f}{third}{rust.median / rust.units:10,.1f}{ratio:8.4f}   "
                 f"{c.spread / c.median:8.2%}{rust.spread / rust.median:8.2%}   {calls:>15}   {per_mb:>11}   {held:>12}")
         print(line.rstrip())
-        if ratio > MAY_COST_MORE.get(workload, TOLERANCE):
+        if ratio > TOLERANCE:
             worse.append(f"{name}: {ratio:.4f} times the instructions of C")
         if rust.calls > c.calls:
             worse.append(f"{name}: {rust.calls} calls, C {c.calls}")

@@ -74,8 +74,8 @@ impl<'a, S: PageStats> Sum<Pinned<'a>> for S {
     }
 
     #[inline]
-    fn is_nothing(at: &At<'a>) -> bool {
-        is_untouched(at.vma())
+    fn add_in_rcu(&mut self, at: &At<'a>) -> bool {
+        is_untouched(at.vma()) || self.gather_small(at.vma())
     }
 
     #[inline]

@@ -19,7 +19,8 @@
 //! The sum over all VMAs is one over addresses, each of which is looked at once. What is found at
 //! `pos` after a break is gone on with from `pos`, whatever has been split, merged or mapped
 //! meanwhile: what the part before `pos` has become is not added again, and nothing after it is
-//! left out. Only a huge page that has been put together around `pos` is added whole.
+//! left out. Only a huge page that has been put together around `pos` is added whole. A VMA that
+//! is small is added whole, without a break, in the RCU section in which it was locked.
 //!
 //! ```text
 //!                      pos                              pos
@@ -47,8 +48,10 @@ pub(crate) trait Sum<A: AddressSpace> {
     /// Forgets what has been added.
     fn clear(&mut self);
 
-    /// Returns `true` only if there is nothing in the VMA to be added.
-    fn is_nothing(at: &At<A>) -> bool;
+    /// Adds all that is mapped in the VMA, if that takes neither long nor sleep.
+    ///
+    /// Returns whether it has. Otherwise nothing is added.
+    fn add_in_rcu(&mut self, at: &At<A>) -> bool;
 
     /// Adds what is mapped in the VMA from `pos` on. Returns up to where.
     ///
@@ -70,7 +73,7 @@ pub(crate) fn sum_all<A: AddressSpace, S: Sum<A>>(
     while let Some(here) = at {
         let range = here.range();
 
-        if matches!(here, At::Vma(_)) && S::is_nothing(&here) {
+        if matches!(here, At::Vma(_)) && pos <= range.start && sum.add_in_rcu(&here) {
             pos = range.end;
             at = walk::pass(here, &mut passed)?;
             continue;

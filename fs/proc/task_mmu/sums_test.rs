@@ -17,6 +17,7 @@ use crate::{
     sums::{self, Sum, MAX_RESTARTS},
     walk::{self, At, Held, StableVma},
 };
+use core::ops::Range;
 use kernel::prelude::*;
 
 /// Above all addresses of the tests.
@@ -25,12 +26,16 @@ const END: usize = 64;
 /// VMAs with this identity or a higher one have nothing to be added.
 const UNTOUCHED: u32 = 100;
 
+/// VMAs with this identity or a higher one are added at once.
+const SMALL: u32 = 50;
+
 /// A sum that knows what has been added to it: of each address, how often, and as a part of what.
 struct Added {
     times: [u32; END],
     ids: [u32; END],
     clears: usize,
     stops: usize,
+    in_rcu: usize,
 }
 
 impl Added {
@@ -40,6 +45,14 @@ impl Added {
             ids: [0; END],
             clears: 0,
             stops: 0,
+            in_rcu: 0,
+        }
+    }
+
+    fn put(&mut self, range: Range<usize>, id: u32) {
+        for addr in range {
+            self.times[addr] += 1;
+            self.ids[addr] = id;
         }
     }
 
@@ -63,11 +76,20 @@ impl<'a, const VMA_LOCKS: bool> Sum<Scripted<'a, VMA_LOCKS>> for Added {
         self.clears += 1;
     }
 
-    fn is_nothing(at: &At<Scripted<'a, VMA_LOCKS>>) -> bool {
-        match at {
-            At::Vma(locked) => locked.vma.id >= UNTOUCHED,
-            At::Mmap(locked) => locked.vma.id >= UNTOUCHED,
+    fn add_in_rcu(&mut self, at: &At<Scripted<'a, VMA_LOCKS>>) -> bool {
+        let vma = match at {
+            At::Vma(locked) => &locked.vma,
+            At::Mmap(locked) => &locked.vma,
+        };
+        if vma.id < SMALL {
+            return false;
         }
+
+        self.in_rcu += 1;
+        if vma.id < UNTOUCHED {
+            self.put(vma.start..vma.end, vma.id);
+        }
+        true
     }
 
     fn add(
@@ -84,8 +106,7 @@ impl<'a, const VMA_LOCKS: bool> Sum<Scripted<'a, VMA_LOCKS>> for Added {
         }
 
         for addr in pos..vma.end {
-            self.times[addr] += 1;
-            self.ids[addr] = vma.id;
+            self.put(addr..addr + 1, vma.id);
             space.moment(Moment::Added);
             if may_stop && space.waiting.get() {
                 self.stops += 1;
@@ -177,6 +198,21 @@ mod tests {
         let (range, added) = all(&space);
         assert_eq!(range, Ok((5, 40)));
         assert!(added.is(&VMAS[1..2]));
+        assert_eq!(added.in_rcu, 2);
+        assert_clean!(space);
+    }
+
+    /// Nobody can wait for them long enough.
+    #[test]
+    fn small_vmas_are_added_in_rcu() {
+        const VMAS: &[Vma] = &[vma(50, 5, 10), vma(51, 10, 20), vma(1, 30, 40), vma(52, 40, 41)];
+        let space = Space::new(VMAS, &[(Moment::Added, 0, Act::Wait)]);
+
+        let (range, added) = all(&space);
+        assert_eq!(range, Ok((5, 41)));
+        assert!(added.is(VMAS));
+        assert_eq!(added.in_rcu, 3);
+        assert_eq!(added.stops, 10);
         assert_clean!(space);
     }
 
@@ -261,6 +297,15 @@ mod tests {
         changed_during_a_break!(
             5, [vma(3, 10, 17), vma(1, 17, 20), vma(2, 30, 40)] =>
             (10, 40), [vma(1, 10, 15), vma(3, 15, 17), vma(1, 17, 20), vma(2, 30, 40)]
+        );
+    }
+
+    /// A part of what is small now has been added.
+    #[test]
+    fn small_after_the_break() {
+        changed_during_a_break!(
+            5, [vma(50, 10, 20), vma(51, 30, 40)] =>
+            (10, 40), [vma(1, 10, 15), vma(50, 15, 20), vma(51, 30, 40)]
         );
     }
 

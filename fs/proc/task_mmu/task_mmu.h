@@ -72,6 +72,7 @@ struct mem_size_stats {
 unsigned long smaps_gather(struct vm_area_struct *vma,
 			   struct mem_size_stats *mss, unsigned long start,
 			   bool mmap_locked);
+bool smaps_gather_small(struct vm_area_struct *vma, struct mem_size_stats *mss);
 
 /* What an entry of smaps says of a VMA beside its first line and the sums. */
 struct smap_vma {

@@ -233,7 +233,7 @@ pub(crate) trait AddressSpace: Sized {
     fn identity(held: &Held<Self>) -> Self::Identity;
 }
 
-/// After how many VMAs a reader that only passes them leaves RCU for a moment.
+/// After how many VMAs with which it does little a reader leaves RCU for a moment.
 const MAX_PASSED: usize = 128;
 
 /// A reader that stands at a VMA, by what keeps the VMA from changing.
@@ -395,7 +395,7 @@ pub(crate) fn next_after_sleep<A: AddressSpace>(
     }
 }
 
-/// Goes on like [`next`] from a VMA with which nothing was done, and counts it in `passed`. So that
+/// Goes on like [`next`] from a VMA with which little was done, and counts it in `passed`. So that
 /// many of them do not keep the reader in RCU, it leaves that now and then, and lets others use the
 /// CPU.
 #[inline(always)]

@@ -31,6 +31,16 @@ pub trait PageStats {
     ///
     /// Context: Process context, may sleep.
     fn gather<V: SleepableLock>(&mut self, vma: &V, start: usize, may_stop: bool) -> usize;
+
+    /// Adds all that is mapped in the VMA, if that takes a look at 64 pages of one page table at
+    /// most.
+    ///
+    /// Returns whether it has. Otherwise nothing is added.
+    ///
+    /// Context: Process context, does not sleep.
+    fn gather_small(&mut self, _vma: &VmaRef) -> bool {
+        false
+    }
 }
 
 /// Returns whether no page that the statistics count is mapped in this VMA.
@@ -90,6 +100,13 @@ mod smaps {
             // SAFETY: By the safety requirements of `SleepableLock` the VMA is valid, and what is
             // said here to be locked is. The walk begins inside of the VMA.
             unsafe { bindings::smaps_gather(vma.as_ptr(), &mut self.0, start, V::MMAP_LOCKED) }
+        }
+
+        /// Mirrors `smaps_gather_small`.
+        #[inline]
+        fn gather_small(&mut self, vma: &VmaRef) -> bool {
+            // SAFETY: By the type invariants the VMA is valid and read-locked.
+            unsafe { bindings::smaps_gather_small(vma.as_ptr(), &mut self.0) }
         }
     }
 

@@ -1075,6 +1075,43 @@ static int build_sparse_huge(void)
 	       keep_as_it_is(FAR, 128);
 }
 
+/*
+ * Mappings of few pages at the end, at the start and over the boundary of page
+ * tables, and where there is no page table at some level.
+ */
+static int build_small(void)
+{
+	static const size_t sizes[] = { 1, 2, 3, 63, 64, 65, 511, 512, 513 };
+	unsigned long at = FAR + HUGE_PAGE;
+	int err;
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		for (size_t before = 0; before < 3; before++, at += 4 * HUGE_PAGE) {
+			unsigned long start = at - before * sizes[i] / 2 * PAGE;
+
+			err = place_anon(start, sizes[i]);
+			if (err)
+				return err;
+			madvise((void *)start, sizes[i] * PAGE, MADV_NOHUGEPAGE);
+			/* the page table of the last page lies before that of the first */
+			touch(start + (sizes[i] - 1) * PAGE, 1);
+			touch(start, sizes[i]);
+		}
+	}
+	err = place(FAR + TIB, TIB, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (err)
+		return err;
+	madvise((void *)(FAR + TIB), TIB, MADV_NOHUGEPAGE);
+	touch(FAR + 2 * TIB - PAGE, 1);
+	touch(FAR + TIB + 2 * GIB, 1);
+	/* a page in the same, another page table, PMD table and PUD table */
+	return mprotect((void *)(FAR + TIB + 2 * GIB + PAGE), 2 * PAGE, PROT_READ) ||
+	       mprotect((void *)(FAR + TIB + 2 * GIB + 4 * MIB), 8 * PAGE, PROT_READ) ||
+	       mprotect((void *)(FAR + TIB + 5 * GIB), 8 * PAGE, PROT_READ) ||
+	       mprotect((void *)(FAR + TIB + 600 * GIB), 8 * PAGE, PROT_READ) ? errno : 0;
+}
+
 static int build_reserved(void)
 {
 	static const unsigned long at[] = {
@@ -1531,6 +1568,17 @@ FIXTURE_VARIANT_ADD(smaps_diff, sparse_huge) {
 	.amounts = {
 		{ FAR, "AnonHugePages", 11 * 2048, 11 * 2048 },
 		{ FAR, "Rss", 12 * 2048 - 4, 12 * 2048 - 4 },
+	},
+};
+
+FIXTURE_VARIANT_ADD(smaps_diff, small) {
+	.build = build_small,
+	.amounts = {
+		{ FAR + HUGE_PAGE, "Rss", 4, 4 },
+		{ FAR + 45 * HUGE_PAGE - 63 * PAGE, "Rss", 63 * 4, 63 * 4 },
+		{ FAR + 53 * HUGE_PAGE - 32 * PAGE, "Rss", 64 * 4, 64 * 4 },
+		{ FAR + TIB + 2 * GIB + PAGE, "Rss", 0, 0 },
+		{ FAR + TIB + 600 * GIB, "Size", 32, 32 },
 	},
 };
 

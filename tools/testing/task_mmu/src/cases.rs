@@ -10,6 +10,9 @@ use crate::{
 /// The kind of a VMA in which nothing is to be added to a sum.
 pub(crate) const EMPTY: u8 = 9;
 
+/// The kind of a VMA that is added to a sum at once.
+pub(crate) const SMALL: u8 = 8;
+
 /// What a reader does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -294,6 +297,13 @@ pub(crate) fn all() -> Vec<Case> {
             (1, 3),
             &[Map(2..3, 1)],
             &[Map(2..3, EMPTY)],
+        )),
+        large(case(
+            "small",
+            &[(2, 4, 1), (4, 5, SMALL)],
+            (1, 2),
+            &[Protect(2..4, SMALL)],
+            &[Protect(4..5, 1)],
         )),
         // A VMA is freed and used again, by another process or for another place.
         case(

@@ -60,7 +60,7 @@ mod sums;
 mod walk;
 mod writers;
 
-use cases::{Case, Kind, EMPTY};
+use cases::{Case, Kind, EMPTY, SMALL};
 use check::{Area, History, Who};
 use model::{Fault, Lookups, Model, Reader, Space};
 use std::{
@@ -85,9 +85,15 @@ impl<'a> sums::Sum<Model<'a>> for Added {
         self.0.clear();
     }
 
-    fn is_nothing(at: &At<Model<'a>>) -> bool {
+    fn add_in_rcu(&mut self, at: &At<Model<'a>>) -> bool {
         model::arrived_at(at);
-        model::area_at(at).kind == EMPTY
+        let Area {
+            start, end, kind, ..
+        } = model::area_at(at);
+        if kind == SMALL {
+            self.0.extend((start..end).map(|address| (address, kind)));
+        }
+        kind == SMALL || kind == EMPTY
     }
 
     fn add(
