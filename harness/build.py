@@ -150,7 +150,7 @@ def build(name, *targets, tree=TREE):
     configure(name, tree)
     if not targets:
         targets = ["bzImage"] if name in WHOLE else PARTS
-        if "debug" in VARIANTS[name][1]:
+        if name == "debug":
             targets = [*targets, MAPLE_TREE_TEST]
     fresh = name in WHOLE and not (folder / "vmlinux").exists()
     log = f"build-{name}.log"

@@ -298,6 +298,8 @@ def save(name):
             now = digest(TREE / p)
             if now == digest(folder / p if (folder / p).is_file() else BASE / p):
                 continue
+            if p in old and now == old[p]:
+                continue        # changed in the checkout only
             if now is None:
                 raise Failed(f"{p} was removed from the kernel tree; remove it from the checkout "
                              "and from the series by hand")

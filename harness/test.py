@@ -308,26 +308,26 @@ def test_torture_long():
     return torture(kernel, "torture", 20_000_000, 7200)
 
 
-def maple_trees(kernel, name):
-    """The test of maple trees as a module, where there is one."""
-    module = kernel.parents[3] / build.MAPLE_TREE_TEST
-    if not module.exists():
-        return []
+def maple_trees(name):
+    """The test of maple trees."""
+    with lock():
+        kernel = build.build(name)
+    module = build.BUILD / name / build.MAPLE_TREE_TEST
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(module, folder)
-        result = guest.boot(f"insmod /share/{module.name}", name=name, kernel=kernel, share=folder)
+        result = guest.boot(f"insmod /share/{module.name}", name=f"{name}-maple-trees", kernel=kernel,
+                            share=folder)
     told = re.search(r"maple_tree: (\d+) of (\d+) tests passed", "\n".join(result.log))
     passed = check("passed", told and 0 < int(told[1]) == int(told[2]), told[0] if told else "it does not say")
-    return [Case("maple-trees", subtests=[passed, clean_log(result)])]
+    return Case("maple-trees", subtests=[passed, clean_log(result)])
 
 
 def checked(name, lines=0, prepare="", after="", timeout=1500):
-    """KUnit, the test of maple trees, the selftests for proc and so many lines of
-    torture on a kernel that checks itself."""
+    """KUnit, the selftests for proc and so many lines of torture on a kernel that
+    checks itself."""
     with lock():
         kernel = build.build(name)
     cases = [Case("kunit", subtests=kunit(kernel, f"{name}-kunit")),
-             *maple_trees(kernel, f"{name}-maple-trees"),
              Case("selftests", subtests=selftests(kernel, f"{name}-selftests", "proc", prepare, after, timeout))]
     if lines:
         cases.append(Case("torture", subtests=torture(kernel, f"{name}-torture", lines, 3600, after)))
@@ -335,7 +335,7 @@ def checked(name, lines=0, prepare="", after="", timeout=1500):
 
 
 def test_debug():
-    return checked("debug")
+    return [*checked("debug"), maple_trees("debug")]
 
 
 # Memory is lost if it is so in a second scan; a report goes to the kernel's log.
@@ -401,7 +401,7 @@ PIECES = {
     "harness": (test_harness, "the guest, and that errors in it are seen"),
     "matrix": (test_matrix, "other configurations and arm64 build without a warning"),
     "commits": (test_commits, "each commit builds without a warning"),
-    "debug": (test_debug, "kunit and selftests on a kernel with lockdep and other checks"),
+    "debug": (test_debug, "kunit, selftests and the test of maple trees on a kernel with lockdep and other checks"),
 }
 # Only when they are named, since they take long.
 LONG = {

@@ -18,6 +18,7 @@ use kernel::{
         vma_iter::{MmapVma, VmaIter},
         MmWithUser,
     },
+    page::PAGE_SHIFT,
     prelude::*,
     task::cond_resched,
 };
@@ -74,8 +75,15 @@ impl<'a, S: PageStats> Sum<Pinned<'a>> for S {
     }
 
     #[inline]
-    fn add_in_rcu(&mut self, at: &At<'a>) -> bool {
-        is_untouched(at.vma()) || self.gather_small(at.vma())
+    fn add_in_rcu(&mut self, at: &At<'a>) -> Option<usize> {
+        let vma = at.vma();
+        if is_untouched(vma) {
+            Some(0)
+        } else if self.gather_small(vma) {
+            Some((vma.end() - vma.start()) >> PAGE_SHIFT)
+        } else {
+            None
+        }
     }
 
     #[inline]

@@ -87,6 +87,7 @@ pub(crate) struct Space {
     pub(crate) tries: Cell<usize>,
     pub(crate) looks_again: Cell<usize>,
     pub(crate) fallbacks: Cell<usize>,
+    pub(crate) relaxed: Cell<usize>,
     /// What the reader was told to note first.
     pub(crate) events: Cell<[Option<Event>; 16]>,
     pub(crate) locked: Cell<Option<Vma>>,
@@ -113,6 +114,7 @@ impl Space {
             tries: Cell::new(0),
             looks_again: Cell::new(0),
             fallbacks: Cell::new(0),
+            relaxed: Cell::new(0),
             events: Cell::new([None; 16]),
             locked: Cell::new(None),
             held_vmas: Cell::new(0),
@@ -527,6 +529,7 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
     fn relax(held: &walk::Held<Self>) -> Result<(), Killed> {
         let (space, _) = of_held(held);
         space.require(space.held_rcu.get() == 0);
+        add(&space.relaxed);
         space.check_alive().map(|_| ())
     }
 

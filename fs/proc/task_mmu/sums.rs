@@ -19,8 +19,9 @@
 //! The sum over all VMAs is one over addresses, each of which is looked at once. What is found at
 //! `pos` after a break is gone on with from `pos`, whatever has been split, merged or mapped
 //! meanwhile: what the part before `pos` has become is not added again, and nothing after it is
-//! left out. Only a huge page that has been put together around `pos` is added whole. A VMA that
-//! is small is added whole, without a break, in the RCU section in which it was locked.
+//! left out. Only a huge page that has been put together around `pos` is added whole. A VMA in
+//! which there is little to look at is added without a break, in the RCU section in which it was
+//! locked, unless a part of it has been added before.
 //!
 //! ```text
 //!                      pos                              pos
@@ -43,6 +44,9 @@ use core::ops::Range;
 /// How often a reader begins again with a VMA because it was changed during a break.
 pub(crate) const MAX_RESTARTS: usize = 3;
 
+/// To look at how many pages takes as long as to pass a VMA, or less.
+const PAGES_PASSED: usize = 4;
+
 /// What is summed up.
 pub(crate) trait Sum<A: AddressSpace> {
     /// Forgets what has been added.
@@ -50,8 +54,8 @@ pub(crate) trait Sum<A: AddressSpace> {
 
     /// Adds all that is mapped in the VMA, if that takes neither long nor sleep.
     ///
-    /// Returns whether it has. Otherwise nothing is added.
-    fn add_in_rcu(&mut self, at: &At<A>) -> bool;
+    /// Returns how many pages were looked at for that. Otherwise nothing is added.
+    fn add_in_rcu(&mut self, at: &At<A>) -> Option<usize>;
 
     /// Adds what is mapped in the VMA from `pos` on. Returns up to where.
     ///
@@ -73,10 +77,14 @@ pub(crate) fn sum_all<A: AddressSpace, S: Sum<A>>(
     while let Some(here) = at {
         let range = here.range();
 
-        if matches!(here, At::Vma(_)) && pos <= range.start && sum.add_in_rcu(&here) {
-            pos = range.end;
-            at = walk::pass(here, &mut passed)?;
-            continue;
+        // What has been added in part is gone on with.
+        if matches!(here, At::Vma(_)) && pos <= range.start {
+            if let Some(pages) = sum.add_in_rcu(&here) {
+                pos = range.end;
+                passed += pages / PAGES_PASSED;
+                at = walk::pass(here, &mut passed)?;
+                continue;
+            }
         }
 
         let held = here.hold();

@@ -36,6 +36,8 @@ struct Added {
     clears: usize,
     stops: usize,
     in_rcu: usize,
+    /// How many pages each VMA says to have that is added at once.
+    pages: usize,
 }
 
 impl Added {
@@ -46,6 +48,7 @@ impl Added {
             clears: 0,
             stops: 0,
             in_rcu: 0,
+            pages: 0,
         }
     }
 
@@ -76,20 +79,20 @@ impl<'a, const VMA_LOCKS: bool> Sum<Scripted<'a, VMA_LOCKS>> for Added {
         self.clears += 1;
     }
 
-    fn add_in_rcu(&mut self, at: &At<Scripted<'a, VMA_LOCKS>>) -> bool {
+    fn add_in_rcu(&mut self, at: &At<Scripted<'a, VMA_LOCKS>>) -> Option<usize> {
         let vma = match at {
             At::Vma(locked) => &locked.vma,
             At::Mmap(locked) => &locked.vma,
         };
         if vma.id < SMALL {
-            return false;
+            return None;
         }
 
         self.in_rcu += 1;
         if vma.id < UNTOUCHED {
             self.put(vma.start..vma.end, vma.id);
         }
-        true
+        Some(self.pages)
     }
 
     fn add(
@@ -261,6 +264,26 @@ mod tests {
         assert!(added.is(AB));
         assert_eq!(space.fallbacks.get(), 2);
         assert_clean!(space);
+    }
+
+    /// To look at many pages counts as much as to pass many VMAs.
+    #[test]
+    fn others_run_after_many_pages() {
+        const VMAS: &[Vma] = &[vma(50, 5, 10), vma(51, 10, 20), vma(52, 30, 40), vma(53, 40, 41)];
+
+        for (pages, relaxed) in [(1, 0), (256, 2), (512, 4)] {
+            let space = Space::new(VMAS, QUIET);
+            let mut added = Added {
+                pages,
+                ..Added::new()
+            };
+
+            let range = sums::sum_all::<Scripted<'_, true>, _>(&space, &mut added);
+            assert_eq!(range, Ok(5..41));
+            assert!(added.is(VMAS));
+            assert_eq!(space.relaxed.get(), relaxed);
+            assert_clean!(space);
+        }
     }
 
     /// Sums up all VMAs, with a writer who waits after so many addresses have been added, and

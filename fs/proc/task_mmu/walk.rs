@@ -404,10 +404,11 @@ pub(crate) fn pass<A: AddressSpace>(
     passed: &mut usize,
 ) -> Result<Option<At<A>>, A::Error> {
     *passed += 1;
-    if *passed % MAX_PASSED != 0 {
+    if *passed < MAX_PASSED {
         return next(at.leave());
     }
 
+    *passed = 0;
     let held = at.hold();
     A::relax(&held)?;
     next_after_sleep(held.release())

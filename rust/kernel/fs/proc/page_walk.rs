@@ -32,12 +32,12 @@ pub trait PageStats {
     /// Context: Process context, may sleep.
     fn gather<V: SleepableLock>(&mut self, vma: &V, start: usize, may_stop: bool) -> usize;
 
-    /// Adds all that is mapped in the VMA, if that takes a look at 64 pages of one page table at
-    /// most.
+    /// Adds all that is mapped in the VMA, if that has 512 pages at most, and its page tables are
+    /// all there is to look at.
     ///
     /// Returns whether it has. Otherwise nothing is added.
     ///
-    /// Context: Process context, does not sleep.
+    /// Context: Process context, may be called in an RCU read-side critical section.
     fn gather_small(&mut self, _vma: &VmaRef) -> bool {
         false
     }
@@ -105,7 +105,8 @@ mod smaps {
         /// Mirrors `smaps_gather_small`.
         #[inline]
         fn gather_small(&mut self, vma: &VmaRef) -> bool {
-            // SAFETY: By the type invariants the VMA is valid and read-locked.
+            // SAFETY: By the type invariants the VMA is valid, and it or the address space is
+            // read-locked.
             unsafe { bindings::smaps_gather_small(vma.as_ptr(), &mut self.0) }
         }
     }

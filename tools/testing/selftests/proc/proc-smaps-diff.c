@@ -1098,12 +1098,12 @@ static int build_small(void)
 			touch(start, sizes[i]);
 		}
 	}
-	err = place(FAR + TIB, TIB, PROT_READ | PROT_WRITE,
+	err = place(FAR + TIB, 2 * TIB, PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (err)
 		return err;
-	madvise((void *)(FAR + TIB), TIB, MADV_NOHUGEPAGE);
-	touch(FAR + 2 * TIB - PAGE, 1);
+	madvise((void *)(FAR + TIB), 2 * TIB, MADV_NOHUGEPAGE);
+	touch(FAR + 3 * TIB - PAGE, 1);
 	touch(FAR + TIB + 2 * GIB, 1);
 	/* a page in the same, another page table, PMD table and PUD table */
 	return mprotect((void *)(FAR + TIB + 2 * GIB + PAGE), 2 * PAGE, PROT_READ) ||

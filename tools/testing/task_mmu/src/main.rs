@@ -85,7 +85,7 @@ impl<'a> sums::Sum<Model<'a>> for Added {
         self.0.clear();
     }
 
-    fn add_in_rcu(&mut self, at: &At<Model<'a>>) -> bool {
+    fn add_in_rcu(&mut self, at: &At<Model<'a>>) -> Option<usize> {
         model::arrived_at(at);
         let Area {
             start, end, kind, ..
@@ -93,7 +93,7 @@ impl<'a> sums::Sum<Model<'a>> for Added {
         if kind == SMALL {
             self.0.extend((start..end).map(|address| (address, kind)));
         }
-        kind == SMALL || kind == EMPTY
+        (kind == SMALL || kind == EMPTY).then_some(0)
     }
 
     fn add(
