@@ -208,7 +208,12 @@ mod tests {
     /// Nobody can wait for them long enough.
     #[test]
     fn small_vmas_are_added_in_rcu() {
-        const VMAS: &[Vma] = &[vma(50, 5, 10), vma(51, 10, 20), vma(1, 30, 40), vma(52, 40, 41)];
+        const VMAS: &[Vma] = &[
+            vma(50, 5, 10),
+            vma(51, 10, 20),
+            vma(1, 30, 40),
+            vma(52, 40, 41),
+        ];
         let space = Space::new(VMAS, &[(Moment::Added, 0, Act::Wait)]);
 
         let (range, added) = all(&space);
@@ -269,7 +274,12 @@ mod tests {
     /// To look at many pages counts as much as to pass many VMAs.
     #[test]
     fn others_run_after_many_pages() {
-        const VMAS: &[Vma] = &[vma(50, 5, 10), vma(51, 10, 20), vma(52, 30, 40), vma(53, 40, 41)];
+        const VMAS: &[Vma] = &[
+            vma(50, 5, 10),
+            vma(51, 10, 20),
+            vma(52, 30, 40),
+            vma(53, 40, 41),
+        ];
 
         for (pages, relaxed) in [(1, 0), (256, 2), (512, 4)] {
             let space = Space::new(VMAS, QUIET);
