@@ -56,9 +56,13 @@ def checkpatch():
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         results = list(pool.map(check, patches[1:]))
     for patch, done in zip(patches[1:], results):
-        lines = done.stdout.splitlines()
+        text = patch.read_text().splitlines()
+        # the assertion of the base's test of maple trees crashes nothing
+        lines = [line for line in done.stdout.splitlines()
+                 if not ((m := re.search(r":(\d+): WARNING:AVOID_BUG:", line))
+                         and "MT_BUG_ON(" in text[int(m[1]) - 1])]
         bad += [line.removeprefix(str(patch.parent) + "/") for line in lines]
-        if done.returncode and not lines:
+        if done.returncode and not done.stdout:
             bad.append(f"{patch.name}: checkpatch.pl failed: {done.stderr.strip()}")
     if bad:
         raise Failed("\n".join(["checkpatch.pl --strict says:", *bad]))
