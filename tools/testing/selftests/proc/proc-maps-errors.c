@@ -582,7 +582,7 @@ TEST_F_TIMEOUT(maps_errors, close_half_read, TIMEOUT)
 }
 
 /* Its mappings: enough to keep it busy for some milliseconds */
-#define LARGE	3000
+#define LARGE	1000
 
 static int large_count(void)
 {
@@ -859,6 +859,32 @@ FIXTURE_TEARDOWN(maps_signal)
 }
 
 /*
+ * What @rest, which was read from @at on, has to be. In numa_maps what comes
+ * before may have got longer or shorter: there the first whole line of @rest
+ * tells where that is, and what comes before it is left out of both.
+ */
+static struct text expected_rest(const struct text *whole, off_t at, struct text *rest)
+{
+	struct text expected = { .data = whole->data + at, .len = whole->len - at };
+	char *line = NULL, *end = NULL, *found = NULL;
+
+	if (!at || strcmp(facts->file, "numa_maps"))
+		return expected;
+	line = memchr(rest->data, '\n', rest->len);
+	if (line)
+		end = memchr(line + 1, '\n', rest->data + rest->len - (line + 1));
+	if (end)
+		found = memmem(whole->data, whole->len, line, end + 1 - line);
+	if (found) {
+		expected.data = found;
+		expected.len = whole->data + whole->len - found;
+		rest->len -= line - rest->data;
+		rest->data = line;
+	}
+	return expected;
+}
+
+/*
  * Kill a reader that waits: it is gone before what it waits for is there. Who
  * shares its descriptor goes on where it was. Gives that position.
  *
@@ -872,7 +898,7 @@ static off_t kill_waiting(struct __test_metadata *_metadata,
 			  enum work what, bool first_line, bool in_queue)
 {
 	/* one byte takes the first line only, so that it is this it waits for */
-	struct text rest = {}, expected, first = { .data = whole->data, .len = 1 };
+	struct text rest = {}, now, expected, first = { .data = whole->data, .len = 1 };
 	bool killed = false;
 	off_t at = -1;
 
@@ -885,7 +911,9 @@ static off_t kill_waiting(struct __test_metadata *_metadata,
 		waits = reader_waits(target, reader, what, in_queue);
 		ASSERT_EQ(0, kill(reader, SIGKILL));
 		while (waits && !killed && get(&scene->done) == round) {
-			if (waitpid(reader, NULL, WNOHANG) == reader)
+			/* who has left the queue is gone, it takes a moment to exit */
+			if (in_queue ? process_state(reader) != 'D' :
+				       waitpid(reader, NULL, WNOHANG) == reader)
 				killed = get(&scene->done) == round;
 		}
 		scene->outlived += waits && !killed;
@@ -897,9 +925,9 @@ static off_t kill_waiting(struct __test_metadata *_metadata,
 		rest.len = 0;
 		ASSERT_EQ(0, text_read(&rest, fd));
 		hide_changes(&rest);
-		expected.data = whole->data + at;
-		expected.len = whole->len - at;
-		EXPECT_TRUE(same_lasting("rest of the file", &expected, "Rust", &rest));
+		now = rest;
+		expected = expected_rest(whole, at, &now);
+		EXPECT_TRUE(same_lasting("rest of the file", &expected, "Rust", &now));
 		close(fd);
 	}
 	EXPECT_TRUE(killed)
