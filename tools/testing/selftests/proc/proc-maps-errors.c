@@ -663,7 +663,7 @@ static void count_signal(int sig)
 
 /*
  * Of smaps the numbers, which tell of pages that the child, the reader and the
- * test share, and which of two advices was given: "rr" is "sr".
+ * test share, and which advice was given last: "rr" is "sr".
  */
 static void hide_changes(struct text *t)
 {
