@@ -44,6 +44,7 @@
 #define END		START_OF(ALL_PAGES)
 
 #define STUCK		60	/* seconds without progress */
+#define MIN_CHANGES	15	/* of each kind */
 #define MOST		64	/* readers or writers of a kind */
 #define STACK_SIZE	(64UL << 10)
 #define TEXT_SIZE	(8UL << 20)	/* of a pass; none comes near */
@@ -1604,6 +1605,10 @@ static bool all_have_worked(void)
 				return false;
 		}
 	}
+	for (int kind = 0; kind < KINDS && writings[WRITE_CHANGE].count; kind++) {
+		if (load(&shared->changes[kind]) < MIN_CHANGES)
+			return false;
+	}
 	return true;
 }
 
@@ -1687,7 +1692,7 @@ static void print_report(double took, const long *before)
 static void check_work(double took)
 {
 	for (int kind = 0; kind < KINDS && writings[WRITE_CHANGE].count; kind++) {
-		if (shared->changes[kind] < took)
+		if (shared->changes[kind] < MIN_CHANGES)
 			is_wrong(NULL, CHANGES, 0, "'%s' was changed %lu times in %.0f seconds",
 				 kinds[kind].name, shared->changes[kind], took);
 	}
