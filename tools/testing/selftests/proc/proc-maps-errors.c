@@ -911,10 +911,17 @@ static off_t kill_waiting(struct __test_metadata *_metadata,
 		waits = reader_waits(target, reader, what, in_queue);
 		ASSERT_EQ(0, kill(reader, SIGKILL));
 		while (waits && !killed && get(&scene->done) == round) {
-			/* who has left the queue is gone, it takes a moment to exit */
-			if (in_queue ? process_state(reader) != 'D' :
-				       waitpid(reader, NULL, WNOHANG) == reader)
-				killed = get(&scene->done) == round;
+			if (in_queue ? process_state(reader) == 'D' :
+				       waitpid(reader, NULL, WNOHANG) != reader)
+				continue;
+			/*
+			 * Who has left the queue is gone, though it takes a
+			 * moment to exit: unless it has got the lock, because
+			 * the work is all but done.
+			 */
+			if (in_queue)
+				usleep(1000);
+			killed = get(&scene->done) == round;
 		}
 		scene->outlived += waits && !killed;
 		waitpid(reader, NULL, 0);
