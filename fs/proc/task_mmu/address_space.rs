@@ -261,6 +261,11 @@ mod vma_locks {
         }
 
         #[inline]
+        fn writers_since(snapshot: &MmapLockSpeculation<'a>) -> bool {
+            snapshot.writers_since()
+        }
+
+        #[inline]
         fn set(rcu: &mut RcuVmaIter<'a>, pos: usize) {
             rcu.set(pos);
         }
@@ -421,6 +426,10 @@ mod no_vma_locks {
         }
 
         fn changed_since(snapshot: &Never) -> bool {
+            match *snapshot {}
+        }
+
+        fn writers_since(snapshot: &Never) -> bool {
             match *snapshot {}
         }
 

@@ -56,6 +56,8 @@ pub(crate) enum Moment {
     /// After it has been locked, before it is verified. Or, with nothing locked, before it is
     /// verified that there is none.
     Verify,
+    /// Before the gap in front of a VMA, which is locked, is looked at once more.
+    Walk,
 }
 
 /// At which occasion of which moment, counted from one, a writer comes.
@@ -73,7 +75,7 @@ pub(crate) struct Script<'b> {
     /// A VMA that a writer cannot get past until the reader takes the fallback, or has waited
     /// `release_at` times.
     barrier: Cell<Option<SleepableVma<'b>>>,
-    moments: [Cell<usize>; 4],
+    moments: [Cell<usize>; 5],
     /// The events that the reader was told to note.
     pub(crate) events: Cell<[Option<Event>; 8]>,
     /// How often it has searched the tree.
@@ -92,7 +94,7 @@ impl<'b> Script<'b> {
             steps,
             pending: Cell::new(None),
             barrier: Cell::new(barrier),
-            moments: [const { Cell::new(0) }; 4],
+            moments: [const { Cell::new(0) }; 5],
             events: Cell::new([None; 8]),
             lookups: Cell::new(0),
             waits: Cell::new(0),
@@ -228,6 +230,10 @@ impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {
         Pinned::changed_since(snapshot)
     }
 
+    fn writers_since(snapshot: &Self::Snapshot) -> bool {
+        Pinned::writers_since(snapshot)
+    }
+
     fn set(rcu: &mut Self::Rcu, pos: usize) {
         Pinned::set(&mut rcu.inner, pos);
     }
@@ -269,6 +275,7 @@ impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {
     }
 
     fn is_gap_before(locked: &mut Self::Locked, pos: usize) -> bool {
+        locked.script.reach(Moment::Walk, Some(&locked.inner));
         add(&locked.script.lookups);
         Pinned::is_gap_before(&mut locked.inner, pos)
     }

@@ -695,8 +695,37 @@ mod tests {
         Ok(())
     }
 
-    /// The last VMA that it finds is split instead, so that it seems to come after a gap. Where no
-    /// writer has to be waited for, there is nothing that would take more lookups for one line.
+    /// A VMA is mapped far away while the reader looks at the gap before another one.
+    #[test]
+    fn a_gap_while_something_is_mapped_elsewhere() -> Result {
+        let mm = TestMm::attach()?;
+        mm.map(pages(4..6), R)?;
+
+        let mut steps = KVec::new();
+        steps.push(
+            step(&mm, Moment::Lock, 1, |mm| mm.map(pages(8..9), R))?,
+            GFP_KERNEL,
+        )?;
+        steps.push(
+            step(&mm, Moment::Walk, 1, |mm| mm.map(pages(10..11), R))?,
+            GFP_KERNEL,
+        )?;
+        let script = Script::new(steps, None);
+        let (lines, lookups) = read(&mm, &script, 0)?;
+
+        let reading = Reading::of(&script, lookups);
+        assert!(reading.met);
+        assert_eq!(reading.events, noted([]));
+        assert_eq!(lines.len(), 3);
+        assert_eq!(lines[0], pages(4..6));
+        // One under RCU, two to verify.
+        assert_eq!(reading.lookups, 3);
+        Ok(())
+    }
+
+    /// Something is mapped elsewhere, instead, each time that the reader looks at the gap before the
+    /// last VMA that it finds. Where no writer has to be waited for, there is nothing that would
+    /// take more lookups for one line.
     #[test]
     fn a_writer_that_does_the_worst() -> Result {
         let mm = TestMm::attach()?;
@@ -705,24 +734,30 @@ mod tests {
         }
         mm.map(pages(6..8), R)?;
 
-        let (lines, reading) = read_against(
-            &mm,
-            &[
-                |mm| mm.unmap(pages(0..1)),
-                |mm| mm.unmap(pages(2..3)),
-                |mm| mm.unmap(pages(4..5)),
-                |mm| mm.set_flag(pages(7..8)),
-            ],
-        )?;
+        let mut steps = KVec::new();
+        for (moment, occasion, change) in [
+            (Moment::Lock, 1, (|mm| mm.unmap(pages(0..1))) as Change),
+            (Moment::Lock, 2, |mm| mm.unmap(pages(2..3))),
+            (Moment::Lock, 3, |mm| mm.unmap(pages(4..5))),
+            (Moment::Lock, 4, |mm| mm.map(pages(10..11), R)),
+            (Moment::Walk, 1, |mm| mm.map(pages(12..13), R)),
+            (Moment::Walk, 2, |mm| mm.map(pages(14..15), R)),
+            (Moment::Walk, 3, |mm| mm.map(pages(16..17), R)),
+        ] {
+            steps.push(step(&mm, moment, occasion, change)?, GFP_KERNEL)?;
+        }
+        let script = Script::new(steps, None);
+        let (lines, lookups) = read(&mm, &script, 0)?;
+
+        let reading = Reading::of(&script, lookups);
         assert!(reading.met);
         assert_eq!(reading.violations, 0);
         let events = noted([DETACHED, DETACHED, DETACHED, Fallback(Gap)]);
         assert_eq!(reading.events, events);
-        assert_eq!(lines.len(), 2);
-        assert_eq!(lines[0], pages(6..7));
-        assert_eq!(lines[1], pages(7..8));
-        // Four under RCU, one to verify, one under `mmap_lock`.
-        assert_eq!(reading.lookups, 6);
+        assert_eq!(lines.len(), 5);
+        assert_eq!(lines[0], pages(6..8));
+        // Four under RCU, three to verify, one under `mmap_lock`.
+        assert_eq!(reading.lookups, 8);
         Ok(())
     }
 

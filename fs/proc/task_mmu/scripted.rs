@@ -32,6 +32,8 @@ pub(crate) enum Moment {
     TryLock,
     /// Before the reader finds out whether there was a writer.
     Verify,
+    /// Before the reader looks at a gap once more.
+    Walk,
     /// After the reader has unlocked a VMA.
     Unlocked,
     /// Before the reader takes `mmap_lock`.
@@ -81,7 +83,7 @@ pub(crate) struct Space {
     pub(crate) waiting: Cell<bool>,
     pub(crate) killed: Cell<bool>,
     pub(crate) script: &'static [Step],
-    pub(crate) moments: [Cell<usize>; 10],
+    pub(crate) moments: [Cell<usize>; 11],
 
     pub(crate) finds: Cell<usize>,
     pub(crate) tries: Cell<usize>,
@@ -109,7 +111,7 @@ impl Space {
             waiting: Cell::new(false),
             killed: Cell::new(false),
             script,
-            moments: [const { Cell::new(0) }; 10],
+            moments: [const { Cell::new(0) }; 11],
             finds: Cell::new(0),
             tries: Cell::new(0),
             looks_again: Cell::new(0),
@@ -313,13 +315,21 @@ impl StableVma for MmapLocked<'_> {
     }
 }
 
-/// Where the sequence stood, unless somebody was writing.
+/// Where the sequence stood, and whether somebody was writing.
 #[derive(Clone, Copy)]
-pub(crate) struct Snapshot<'a>(&'a Space, Option<u32>);
+pub(crate) struct Snapshot<'a> {
+    space: &'a Space,
+    sequence: u32,
+    writing: bool,
+}
 
 impl<'a> Snapshot<'a> {
     fn new(space: &'a Space) -> Self {
-        Self(space, (!space.writing.get()).then(|| space.sequence.get()))
+        Self {
+            space,
+            sequence: space.sequence.get(),
+            writing: space.writing.get(),
+        }
     }
 }
 
@@ -397,9 +407,14 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
         Snapshot::new(locked.rcu.space)
     }
 
-    fn changed_since(Snapshot(space, sequence): &Snapshot<'a>) -> bool {
-        space.moment(Moment::Verify);
-        *sequence != Some(space.sequence.get())
+    fn changed_since(snapshot: &Snapshot<'a>) -> bool {
+        snapshot.space.moment(Moment::Verify);
+        snapshot.writing || snapshot.sequence != snapshot.space.sequence.get()
+    }
+
+    fn writers_since(snapshot: &Snapshot<'a>) -> bool {
+        let now = Snapshot::new(snapshot.space);
+        (snapshot.writing, snapshot.sequence) != (now.writing, now.sequence)
     }
 
     fn set(rcu: &mut Rcu<'a>, pos: usize) {
@@ -439,6 +454,7 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
 
     fn is_gap_before(locked: &mut Locked<'a>, pos: usize) -> bool {
         let space = locked.rcu.space;
+        space.moment(Moment::Walk);
         add(&space.looks_again);
         space.lookup(pos) == Some(locked.vma)
     }

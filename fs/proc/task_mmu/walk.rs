@@ -47,7 +47,24 @@
 //!
 //! A gap is therefore only believed if nobody can have changed the address space since the lookup
 //! began, or if it is looked at once more with the VMA locked. While it is locked its range cannot
-//! change, so that what was seen of the addresses before it was true at that moment.
+//! change, so that what is seen of the addresses before it is true at some moment, provided that it
+//! is all seen at one moment. But a walk down the tree reads where a range begins before it reads
+//! what is mapped there, and a writer may change one after the other in place:
+//!
+//! ```text
+//!                          pos
+//!                           |
+//!    when found       [ W ][ X ][     B     ]
+//!    range is read    [ W ][     X      ][ B ]    X has taken the head of B, which is locked now
+//!                     [     W     ][  X ][ B ]    mprotect() of the head of X
+//!    slot is read     [     W     ]      [ B ]    munmap() of the rest of X: nothing is there
+//!                               ^        ^
+//!                               the reader, to whom X ends at B, would take this for a gap
+//! ```
+//!
+//! So a walk counts only if no writer has begun or ended during it. One writer who was at work all
+//! the time does no harm: nothing that is done in one go lets a VMA grow over the head of another
+//! and unmaps the rest of that one.
 //!
 //! # Why the lookup begins before the previous VMA is unlocked
 //!
@@ -85,6 +102,10 @@ use core::ops::Range;
 /// How often a reader looks for the next VMA again because the one it had found was detached before
 /// it could be locked. Then it takes the fallback, so that no writer can keep it busy forever.
 pub(crate) const MAX_RETRIES: usize = 3;
+
+/// How often a reader looks at a gap once more because writers came or went meanwhile. Then it takes
+/// the fallback.
+pub(crate) const MAX_GAP_WALKS: usize = 3;
 
 /// Why a VMA could not be read-locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +194,10 @@ pub(crate) trait AddressSpace: Sized {
     /// Returns `false` only if no writer can have changed the address space since the snapshot.
     fn changed_since(snapshot: &Self::Snapshot) -> bool;
 
+    /// Returns `false` only if no writer has begun or ended since the snapshot. One may have been
+    /// at work all the time.
+    fn writers_since(snapshot: &Self::Snapshot) -> bool;
+
     /// Sets the iterator to `pos`.
     fn set(rcu: &mut Self::Rcu, pos: usize);
 
@@ -189,7 +214,9 @@ pub(crate) trait AddressSpace: Sized {
     /// Stays out of the way of writers for a moment. Fails if the reader is being killed.
     fn wait(idle: Self::Idle) -> Result<Self::Idle, Self::Error>;
 
-    /// Returns `true` only if nothing is mapped from `pos` to the start of the VMA.
+    /// Looks whether nothing is mapped from `pos` to the start of the VMA, which is above `pos`.
+    ///
+    /// If writers come meanwhile, it may have seen parts of what was there at different moments.
     fn is_gap_before(locked: &mut Self::Locked, pos: usize) -> bool;
 
     /// Unlocks the VMA. The iterator stands at it, as it was while it was locked.
@@ -416,8 +443,9 @@ pub(crate) fn pass<A: AddressSpace>(
 
 /// Finds, locks and verifies the first VMA that ends above `pos`.
 ///
-/// The iterator was set to `pos` after the snapshot was taken, or nobody can have changed the
-/// address space between when it was at the VMA before `pos`, locked, and after the snapshot.
+/// The iterator is at `pos` and nothing has been looked up since the snapshot was taken, or nobody
+/// can have changed the address space between when it was at the VMA before `pos`, locked, and after
+/// the snapshot.
 #[inline(always)]
 fn find_and_lock<A: AddressSpace>(
     rcu: A::Rcu,
@@ -485,11 +513,20 @@ fn verify<A: AddressSpace>(
         return Err(Reason::Behind);
     }
 
-    if start <= pos || !A::changed_since(snapshot) || A::is_gap_before(locked, pos) {
-        Ok(())
-    } else {
-        Err(Reason::Gap)
+    if start <= pos || !A::changed_since(snapshot) {
+        return Ok(());
     }
+
+    for _ in 0..MAX_GAP_WALKS {
+        let snapshot = A::snapshot_locked(locked);
+        if !A::is_gap_before(locked, pos) {
+            break;
+        }
+        if !A::writers_since(&snapshot) {
+            return Ok(());
+        }
+    }
+    Err(Reason::Gap)
 }
 
 /// Looks for the next VMA again, from `pos`, because the one that was found could not be locked.

@@ -13,7 +13,14 @@ use crate::{
         Step,
         Vma, //
     },
-    walk::{self, AddressSpace, At, LockError, MAX_RETRIES},
+    walk::{
+        self,
+        AddressSpace,
+        At,
+        LockError,
+        MAX_GAP_WALKS,
+        MAX_RETRIES, //
+    },
 };
 use kernel::prelude::*;
 
@@ -307,6 +314,44 @@ mod tests {
 
         assert_eq!(walk(&space), ids([1, 2]));
         finished!(space, finds: 3, looks_again: 1, fallbacks: 0);
+    }
+
+    /// What is seen of a gap while writers come may never have been so.
+    #[test]
+    fn a_writer_while_a_gap_is_looked_at() {
+        const ONE: &[Vma] = &[vma(1, 40, 50), vma(2, 60, 70)];
+        const OTHER: &[Vma] = &[vma(1, 40, 50), vma(2, 80, 90)];
+
+        let space = Space::new(
+            GAP,
+            &[(TryLock, 1, Act::Change(ONE)), (Walk, 1, Act::Change(OTHER))],
+        );
+        assert_eq!(walk(&space), ids([1, 2]));
+        finished!(space, finds: 3, looks_again: 2, fallbacks: 0);
+
+        let space = Space::new(
+            GAP,
+            &[(TryLock, 1, Act::Change(ONE)), (Walk, 1, Act::BeginWrite)],
+        );
+        assert_eq!(walk(&space), ids([1, 2]));
+        // The writer makes the other gap and the end doubtful as well.
+        finished!(space, finds: 3, looks_again: 2 + 1 + 1, fallbacks: 0);
+    }
+
+    #[test]
+    fn writers_whenever_a_gap_is_looked_at() {
+        const ELSEWHERE: &[Vma] = &[vma(1, 40, 50), vma(2, 60, 70)];
+        let space = Space::new(
+            GAP,
+            &[
+                (TryLock, 1, Act::Change(ELSEWHERE)),
+                (Walk, 0, Act::Change(ELSEWHERE)),
+            ],
+        );
+
+        assert_eq!(walk(&space), ids([1, 2]));
+        assert_eq!(space.events.get()[..2], [Some(Fallback(Gap)), None]);
+        finished!(space, finds: 3, looks_again: MAX_GAP_WALKS, fallbacks: 1);
     }
 
     #[test]

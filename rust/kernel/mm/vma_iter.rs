@@ -470,9 +470,12 @@ impl<'a> LockedVma<'a> {
         iter
     }
 
-    /// Returns whether nothing is mapped from `addr` to the start of this VMA.
+    /// Looks whether nothing is mapped from `addr` to the start of this VMA, which is above `addr`.
     ///
-    /// It may return `false` although this is so.
+    /// `true` is reliable if no writer has taken or released `mmap_lock` during the call
+    /// ([`MmapLockSpeculation::writers_since`]). The walk reads where a range begins and ends
+    /// before it reads what is mapped there, and a writer can change each of these in place.
+    /// `false` may be returned although nothing is mapped there.
     // Out of line, this would have the VMA in memory where it is called, not in registers.
     #[inline(always)]
     pub fn gap_from(&mut self, addr: usize) -> bool {
@@ -488,10 +491,9 @@ impl<'a> LockedVma<'a> {
         // INVARIANT: The iterator is at the end of the VMA.
         self.iter.set(self.guard.end());
 
-        // Unlike a search for the next entry, this walk goes down the tree once and starts again
-        // when it comes upon a node that has been replaced. So its answer, an empty range, was true
-        // at one moment, and the VMA that follows the range cannot have changed since.
-        entry.is_null() && last == self.guard.start() - 1
+        // Unlike a search for the next entry, this walk goes down the tree once, and starts again
+        // when it comes upon a node that has been replaced.
+        entry.is_null() && last.wrapping_add(1) == self.guard.start()
     }
 
     /// Returns whether a writer waits for the readers of the VMA.
@@ -628,10 +630,14 @@ impl<'a> MmapLockSpeculation<'a> {
     #[inline]
     pub fn retry(&self) -> bool {
         // It is odd while somebody holds `mmap_lock` for writing.
-        if self.seq & 1 != 0 {
-            return true;
-        }
+        self.seq & 1 != 0 || self.writers_since()
+    }
 
+    /// Returns whether somebody may have taken or released `mmap_lock` for writing since the
+    /// speculation began. Unless so, nobody has held it since then, or the same writer has held it
+    /// all the time.
+    #[inline]
+    pub fn writers_since(&self) -> bool {
         // SAFETY: The pointer is valid since the mm is borrowed.
         unsafe { bindings::mmap_lock_speculate_retry(self.mm.as_raw(), self.seq) }
     }

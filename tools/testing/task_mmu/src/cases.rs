@@ -255,6 +255,15 @@ pub(crate) fn all() -> Vec<Case> {
             &[Map(3..5, 1)],
             &[Protect(4..5, 2)],
         )),
+        // What has taken the head of a VMA loses its own head to its neighbour and is unmapped, all
+        // of it in place, in the node of the tree that the reader looks at.
+        huge(case(
+            "gap-of-two-moments",
+            &[(1, 2, 3), (2, 3, 1), (3, 6, 2)],
+            (0, 3),
+            &[Protect(3..5, 1), Protect(2..4, 3), Unmap(4..5)],
+            &[Fork],
+        )),
         // mremap(), past where the reader is.
         large(case(
             "move-up",

@@ -9,7 +9,7 @@
 use crate::{
     cases::EMPTY,
     model::{Lookups, Model},
-    walk::{AddressSpace, MAX_RETRIES},
+    walk::{AddressSpace, MAX_GAP_WALKS, MAX_RETRIES},
 };
 use std::{
     fmt::Write,
@@ -259,7 +259,7 @@ pub(crate) fn sum_of_one(history: &History, pos: usize, of: Option<Area>, added:
 pub(crate) fn lookups(history: &History, worst: Lookups) {
     let most = Lookups {
         under_rcu: 1 + MAX_RETRIES + Model::MAX_WAITS,
-        to_verify: 1,
+        to_verify: MAX_GAP_WALKS,
         under_mmap_lock: 1,
     };
     if worst.under_rcu > most.under_rcu

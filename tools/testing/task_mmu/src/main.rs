@@ -25,8 +25,8 @@
 //!   of one VMA.
 //! - Nothing is held at the end, nor when `mmap_lock` is taken, nobody sleeps in RCU, no thread
 //!   waits forever, and no field is read while it can change.
-//! - To get to one VMA takes at most `1 + MAX_RETRIES + MAX_WAITS` lookups under RCU, one walk to
-//!   verify, and one lookup under `mmap_lock`.
+//! - To get to one VMA takes at most `1 + MAX_RETRIES + MAX_WAITS` lookups under RCU,
+//!   `MAX_GAP_WALKS` walks to verify, and one lookup under `mmap_lock`.
 //! - All cases together take each way to the fallback.
 //!
 //! # Bounds
@@ -44,8 +44,10 @@
 //! # What is not modelled
 //!
 //! All threads see all steps in one order: weaker memory orders are not tried. A store to the tree
-//! is one step, and nodes of the tree are not modelled: of a lookup from within a gap, the walk to
-//! the gap and the search from its end are two steps, any other lookup is one. The kernel compares
+//! is one step, in place if there are as many ranges as before, and there is one node. Of a lookup
+//! from within a gap, the walk to the gap and the search from its end are two steps, any other
+//! lookup is one: what is found has to be verified if there can have been a writer. A walk to verify
+//! is two steps, the one reads ranges and the other what is there. The kernel compares
 //! `vm_lock_seq` without a reference first, which is left out here. Numbers do not wrap.
 //! Signals and failed allocations are left out.
 
@@ -398,7 +400,7 @@ fn main() -> ExitCode {
     println!("KTAP version 1\n1..{}", runs.len());
     println!("# a reader and 1 or 2 writers; lookups for one VMA: under RCU + to verify + under");
     let most = 1 + walk::MAX_RETRIES + Model::MAX_WAITS;
-    println!("# mmap_lock, at most {most}+1+1");
+    println!("# mmap_lock, at most {most}+{}+1", walk::MAX_GAP_WALKS);
 
     // Workers take runs in turn, and report in the order of the plan.
     let taken = AtomicUsize::new(0);

@@ -108,12 +108,41 @@ struct Entry {
     vma: usize,
 }
 
-/// The maple tree, which a writer replaces by one store.
-type Tree = Vec<Entry>;
+/// The maple tree, which has one node. A store is one step.
+struct Tree {
+    entries: Vec<Entry>,
+    /// Which node it is.
+    node: usize,
+}
 
-/// What a walk down the tree, `mas_walk`, sees at an address: the entry, or the end of the gap.
+impl Tree {
+    /// The ranges that the node has slots for: where each ends, and whether something is there.
+    fn ranges(&self) -> Vec<(usize, bool)> {
+        let mut ranges = Vec::new();
+        let mut last = 0;
+        for entry in &self.entries {
+            if entry.start > last {
+                ranges.push((entry.start, false));
+            }
+            ranges.push((entry.end, true));
+            last = entry.end;
+        }
+        ranges.push((usize::MAX, false));
+        ranges
+    }
+
+    /// As long as there are as many ranges as before, a store changes the node in place.
+    fn store(&mut self, entries: Vec<Entry>) {
+        let before = self.ranges().len();
+        self.entries = entries;
+        self.node += usize::from(self.ranges().len() != before);
+    }
+}
+
+/// What a walk down the tree, `mas_walk`, sees at an address if it is one step: the entry, or the
+/// end of the gap.
 fn mas_walk(tree: &Tree, pos: usize) -> Result<Entry, usize> {
-    match tree.iter().find(|entry| entry.end > pos) {
+    match tree.entries.iter().find(|entry| entry.end > pos) {
         Some(entry) if entry.start <= pos => Ok(*entry),
         next => Err(next.map_or(usize::MAX, |entry| entry.start)),
     }
@@ -125,7 +154,7 @@ fn mas_next(tree: &Tree, last: usize) -> Option<Entry> {
         Ok(entry) => entry.end,
         Err(end_of_gap) => end_of_gap,
     };
-    tree.iter().find(|entry| entry.end > from).copied()
+    tree.entries.iter().find(|entry| entry.end > from).copied()
 }
 
 /// A `struct vm_area_struct`.
@@ -202,7 +231,10 @@ impl Space {
         history.commit(areas);
         Self {
             mm_lock_seq: Shared::new(0),
-            mm_mt: Shared::new(tree(areas)),
+            mm_mt: Shared::new(Tree {
+                entries: entries(areas),
+                node: 0,
+            }),
             mmap_lock: Monitor::new(MmapLock::default()),
             slab: Shared::new((areas.len()..SLOTS).rev().collect()),
             vmas: (0..SLOTS).map(vma).collect(),
@@ -243,7 +275,7 @@ impl Space {
     }
 }
 
-fn tree(areas: &[Area]) -> Tree {
+fn entries(areas: &[Area]) -> Vec<Entry> {
     let entry = |area: &Area| Entry {
         start: area.start,
         end: area.end,
@@ -405,10 +437,9 @@ impl Space {
 
     /// `vma_iter_store_overwrite`, `vma_iter_clear`.
     pub(crate) fn store(&self, who: Who, areas: &[Area]) {
-        let new = tree(areas);
         self.mm_mt.step(|tree| {
             self.history.step(who, "stores to the tree", &[]);
-            *tree = new;
+            tree.store(entries(areas));
         });
     }
 }
@@ -516,6 +547,29 @@ impl<'a> Reader<'a> {
         self.lookups.set(lookups);
 
         self.worst.set(self.worst.get().max_of_each(lookups));
+    }
+
+    /// `mas_walk`, as two steps: it reads the ranges of a node, and then what is in the one that
+    /// covers `pos`. It starts again if the node has been replaced. Returns where that range ends,
+    /// if nothing is mapped there.
+    fn gap_at(&self, pos: usize) -> Option<usize> {
+        let tree = &self.space.mm_mt;
+        loop {
+            let (node, slot, end) = tree.step(|tree| {
+                let ranges = tree.ranges();
+                let slot = ranges.partition_point(|&(end, _)| end <= pos);
+                let end = ranges[slot].0;
+                self.step("looks again at", &[pos]);
+                (tree.node, slot, end)
+            });
+            let is_mapped = tree.step(|tree| {
+                self.step("looks what is in the range up to", &[end]);
+                (tree.node == node).then(|| tree.ranges()[slot].1)
+            });
+            if let Some(is_mapped) = is_mapped {
+                return (!is_mapped).then_some(end);
+            }
+        }
     }
 
     /// The reader has got to a VMA.
@@ -679,7 +733,7 @@ pub(crate) struct MmapLocked<'a> {
 }
 
 /// Where `mm_lock_seq` stood, unless a writer was there.
-pub(crate) struct Snapshot<'a>(&'a Reader<'a>, Option<u32>);
+pub(crate) struct Snapshot<'a>(&'a Reader<'a>, u32);
 
 impl<'a> Snapshot<'a> {
     /// `mmap_lock_speculate_try_begin`.
@@ -688,7 +742,16 @@ impl<'a> Snapshot<'a> {
             reader.step("takes a snapshot, mm_lock_seq is", &[*seq as usize]);
             *seq
         });
-        Self(reader, (seq % 2 == 0).then_some(seq))
+        Self(reader, seq)
+    }
+
+    /// `mmap_lock_speculate_retry`, for a sequence that may be odd.
+    fn retry(&self) -> bool {
+        let Self(reader, snapshot) = self;
+        reader.space.mm_lock_seq.step(|seq| {
+            reader.step("compares mm_lock_seq, which is", &[*seq as usize]);
+            seq != snapshot
+        })
     }
 }
 
@@ -796,14 +859,12 @@ impl<'a> AddressSpace for Model<'a> {
         Snapshot::new(reader)
     }
 
-    fn changed_since(Snapshot(reader, snapshot): &Snapshot<'a>) -> bool {
-        let Some(snapshot) = snapshot else {
-            return true;
-        };
-        reader.space.mm_lock_seq.step(|seq| {
-            reader.step("compares mm_lock_seq, which is", &[*seq as usize]);
-            seq != snapshot
-        })
+    fn changed_since(snapshot: &Snapshot<'a>) -> bool {
+        snapshot.1 % 2 != 0 || snapshot.retry()
+    }
+
+    fn writers_since(snapshot: &Snapshot<'a>) -> bool {
+        snapshot.retry()
     }
 
     fn set(iter: &mut RcuIter<'a>, pos: usize) {
@@ -838,10 +899,7 @@ impl<'a> AddressSpace for Model<'a> {
     fn is_end(reader: &mut &'a Reader<'a>, pos: usize) -> bool {
         reader.require_idle("when the end is verified");
         reader.count(|lookups| lookups.to_verify += 1);
-        reader.space.mm_mt.step(|tree| {
-            reader.step("looks again at", &[pos]);
-            matches!(mas_walk(tree, pos), Err(usize::MAX)) || reader.fault == Some(Fault::AnyEnd)
-        })
+        reader.gap_at(pos) == Some(usize::MAX) || reader.fault == Some(Fault::AnyEnd)
     }
 
     fn wait(reader: &'a Reader<'a>) -> Result<&'a Reader<'a>, Infallible> {
@@ -855,10 +913,7 @@ impl<'a> AddressSpace for Model<'a> {
         let area = locked.lock.area();
         reader.count(|lookups| lookups.to_verify += 1);
 
-        let seen = reader.space.mm_mt.step(|tree| {
-            reader.step("looks again at", &[pos]);
-            mas_walk(tree, pos).err()
-        });
+        let seen = reader.gap_at(pos);
         locked.iter.place = Place::At(area.end);
         seen == Some(area.start) || reader.fault == Some(Fault::AnyGap)
     }
@@ -942,7 +997,7 @@ fn find_under_mmap_lock(guard: MmapGuard<'_>, pos: usize) -> Option<MmapLocked<'
     let entry = reader
         .space
         .mm_mt
-        .step(|tree| tree.iter().find(|entry| entry.end > pos).copied())?;
+        .step(|tree| tree.entries.iter().find(|entry| entry.end > pos).copied())?;
     reader.step(
         "finds VMA under mmap_lock",
         &[entry.vma, entry.start, entry.end],
