@@ -1032,6 +1032,23 @@ static int build_special(void)
 	return err;
 }
 
+/* Pages that do not count, and copies of some of them, which do */
+static int build_pfnmap(void)
+{
+	/* what may be mapped of it depends on the machine */
+	int fd = open("/dev/mem", O_RDWR | O_CLOEXEC), err;
+
+	if (fd < 0)
+		return -errno;
+	err = place(NEAR(0), 16 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0xf0000) ?:
+	      place(NEAR(1), 16 * PAGE, PROT_READ, MAP_SHARED, fd, 0xf0000);
+	close(fd);
+	if (err)
+		return -err;
+	touch(NEAR(0) + 4 * PAGE, 3);
+	return 0;
+}
+
 /* Memory that crosses many page tables, a little in each of some of them */
 
 #define SPARSE_STEP	97
@@ -1551,6 +1568,16 @@ FIXTURE_VARIANT_ADD(smaps_diff, special) {
 		{ .name = " [vvar_vclock]\n", .word = "pf" },
 #endif
 	},
+};
+
+FIXTURE_VARIANT_ADD(smaps_diff, pfnmap) {
+	.build = build_pfnmap,
+	.amounts = {
+		{ NEAR(0), "Rss", 12, 12 }, { NEAR(0), "Anonymous", 12, 12 },
+		{ NEAR(0), "Private_Dirty", 12, 12 }, { NEAR(1), "Rss", 0, 0 },
+		{ 0, "Pss_Anon", 12, ANY },
+	},
+	.flags = { { NEAR(0), "pf" }, { NEAR(1), "pf" } },
 };
 
 FIXTURE_VARIANT_ADD(smaps_diff, sparse) {
