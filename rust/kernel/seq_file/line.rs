@@ -342,12 +342,12 @@ impl Line<'_> {
         }
     }
 
-    /// Writes spaces until the line has `column` bytes.
+    /// Writes spaces, at least one, until the line has `column` bytes.
     ///
-    /// Mirrors `seq_pad`.
+    /// Mirrors `seq_setwidth` with one less than `column`, and `seq_pad`.
     #[inline]
     pub fn pad_to(&mut self, column: usize) {
-        let missing = column.saturating_sub(self.column());
+        let missing = column.saturating_sub(self.column()).max(1);
         if missing > self.room() {
             return self.overflow();
         }
@@ -584,6 +584,28 @@ mod tests {
                 )?;
                 assert_eq!(c.text(), rust.text());
             }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn padded_as_in_c() -> Result {
+        const TEXT: &[u8] = b"0123456789ab";
+
+        for len in 0..TEXT.len() {
+            let (c, rust) = written(
+                // SAFETY: The file is valid, and so is the text.
+                |m| unsafe {
+                    (*m).pad_until = 7;
+                    bindings::seq_write(m, TEXT.as_ptr().cast(), len);
+                    bindings::seq_pad(m, b' ');
+                },
+                |line| {
+                    line.put(&TEXT[..len]);
+                    line.pad_to(8);
+                },
+            )?;
+            assert_eq!(c.text(), rust.text());
         }
         Ok(())
     }
