@@ -3,10 +3,11 @@
 //! `/proc/PID/smaps`
 
 use crate::{
-    address_space::Held,
+    address_space::{At, Held, Pinned},
     entries::{Entry, Printed},
     lines::{print, State},
     records::{Process, Session},
+    sums::Sum,
 };
 use kernel::{
     fs::proc::{
@@ -21,6 +22,31 @@ use kernel::{
     prelude::*,
     seq_file::{Index, Operations, SeqFile},
 };
+
+/// The sum of an entry, and the file that the last line was about.
+///
+/// To look at a VMA can take long. The file that it maps is open meanwhile, but no other must be
+/// because of the reader.
+struct EntrySum<'a> {
+    stats: MemSizeStats,
+    last_file: &'a mut LastFile,
+}
+
+impl<'s> Sum<Pinned<'s>> for EntrySum<'_> {
+    fn clear(&mut self) {
+        Sum::<Pinned<'s>>::clear(&mut self.stats);
+    }
+
+    fn add_in_rcu(&mut self, at: &At<'s>) -> Option<usize> {
+        self.stats.add_in_rcu(at)
+    }
+
+    #[inline]
+    fn add(&mut self, held: &Held<'s>, pos: usize, may_stop: bool) -> Result<usize> {
+        self.last_file.forget_unless_of(held.vma());
+        self.stats.add(held, pos, may_stop)
+    }
+}
 
 /// An open `/proc/PID/smaps`.
 pub(crate) struct Smaps(Process);
@@ -59,13 +85,16 @@ impl Operations for Smaps {
         m: &SeqFile,
         entry: Self::Cursor<'s>,
     ) -> Result<Self::Shown<'s>> {
-        let mut stats = MemSizeStats::new();
+        let mut sum = EntrySum {
+            stats: MemSizeStats::new(),
+            last_file: &mut state.last_file,
+        };
 
-        match entry.sum(&state.resume, &mut stats)? {
+        match entry.sum(&state.resume, &mut sum)? {
             Entry::Vma(held) => {
                 let values = SmapVma::of(held.vma());
-                let released = print(m, held, &mut state.last_file, Held::release);
-                values.show(m, &stats);
+                let released = print(m, held, sum.last_file, Held::release);
+                values.show(m, &sum.stats);
                 Ok(Printed::Vma(released))
             }
             entry => {

@@ -366,6 +366,17 @@ impl Default for FileColumns {
 }
 
 impl LastFile {
+    /// Lets the file go unless `vma` maps it, and so keeps it open anyway.
+    #[inline]
+    pub fn forget_unless_of(&mut self, vma: &VmaRef) {
+        let file = VmaFile::of(vma);
+        let is_other = |last: &FileRef| file.is_none_or(|file| file.0 != last.0);
+
+        if self.file.as_ref().is_some_and(is_other) {
+            *self = Self::default();
+        }
+    }
+
     /// Keeps `file` open in place of the last one, for a line about it.
     #[inline]
     pub fn keep(&mut self, file: VmaFile<'_>) -> KeptFile<'_> {

@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include "proc-maps.h"
 #include "proc-maps-quiet.h"
 
@@ -1007,6 +1008,139 @@ TEST_F_TIMEOUT(maps_signal, handled, TIMEOUT)
 		close(fd);
 		set(&scene->eager, false);
 		set(&scene->stop, false);
+	}
+}
+
+/* A file, and memory that it takes some milliseconds to look at */
+#define MAPPED	"/tmp/mapped"
+#define MEMORY	(2UL << 30)
+#define AGAINS	40
+
+static int map_file(int map)
+{
+	void *at = (void *)(SPOT - 16 * PAGE);
+	int fd;
+
+	if (!map)
+		return munmap(at, PAGE) ? errno : 0;
+	fd = open(MAPPED, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0 || ftruncate(fd, PAGE) ||
+	    mmap(at, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE,
+		 fd, 0) == MAP_FAILED)
+		return errno;
+	return close(fd) ? errno : 0;
+}
+
+static int build_memory(const void *arg)
+{
+	char *at = mmap((void *)SPOT, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE |
+			MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+	if (at == MAP_FAILED)
+		return errno;
+	madvise(at, MEMORY, MADV_NOHUGEPAGE);
+	/* without a page of its own nobody would look for others */
+	*at = 1;
+	for (size_t i = PAGE; i < MEMORY; i += PAGE)
+		*(volatile char *)(at + i);
+	return 0;
+}
+
+/* Whether somebody has it open, or maps it. A lease wants to be alone with it. */
+static bool is_in_use(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	bool in_use;
+
+	if (fd < 0)
+		maps_die(path);
+	in_use = fcntl(fd, F_SETLEASE, F_WRLCK);
+	if (in_use && errno != EAGAIN)
+		maps_die("F_SETLEASE");
+	close(fd);
+	return in_use;
+}
+
+static double milliseconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1e3 + t.tv_nsec / 1e6;
+}
+
+static void read_all(int fd)
+{
+	char buf[4096];
+
+	lseek(fd, 0, SEEK_SET);
+	while (read(fd, buf, sizeof(buf)) > 0)
+		continue;
+}
+
+/* A file that has been unmapped is not kept open by who looks at something else. */
+FIXTURE(smaps_unmapped)
+{
+	struct target target;
+};
+
+FIXTURE_SETUP(smaps_unmapped)
+{
+	const char *cannot = maps_cannot_test_file("smaps");
+	int err;
+
+	if (cannot)
+		SKIP(return, "%s", cannot);
+	err = private_tmp();
+	if (err)
+		SKIP(return, "private /tmp: %s", strerror(err));
+	ASSERT_EQ(0, target_start(&self->target, build_memory, map_file, NULL));
+}
+
+FIXTURE_TEARDOWN(smaps_unmapped)
+{
+	target_stop(&self->target);
+}
+
+TEST_F_TIMEOUT(smaps_unmapped, file, TIMEOUT)
+{
+	double took, since;
+	pid_t reader;
+	int fd, late;
+	bool in_use;
+
+	ASSERT_EQ(0, target_do(&self->target, 1));
+	EXPECT_TRUE(is_in_use(MAPPED));
+	ASSERT_EQ(0, target_do(&self->target, 0));
+	for (enum maps_impl impl = MAPS_C; impl <= MAPS_RUST; impl++) {
+		fd = maps_open_file(self->target.pid, "smaps", impl);
+		ASSERT_LE(0, fd);
+		since = milliseconds();
+		read_all(fd);
+		took = milliseconds() - since;
+		reader = fork();
+		if (!reader) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			for (;;)
+				read_all(fd);
+		}
+		late = 0;
+		for (int i = 0; i < AGAINS; i++) {
+			ASSERT_EQ(0, target_do(&self->target, 1));
+			/* now and then in its course */
+			usleep(1000 * took * (1 + i * 7 % AGAINS / (double)AGAINS));
+			ASSERT_EQ(0, target_do(&self->target, 0));
+			since = milliseconds();
+			while ((in_use = is_in_use(MAPPED)) && milliseconds() - since < took / 4)
+				usleep(100);
+			late += in_use;
+		}
+		kill(reader, SIGKILL);
+		waitpid(reader, NULL, 0);
+		close(fd);
+		EXPECT_GE(AGAINS / 8, late)
+			TH_LOG("%s: in use for more than %.0f ms after it was unmapped, %d times",
+			       maps_impl_name[impl], took / 4, late);
 	}
 }
 
