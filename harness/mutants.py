@@ -81,7 +81,8 @@ MUTANTS = [
            "                let rcu = A::pass(locked);\n                let snapshot = A::snapshot(&rcu);\n"
            "                Left::Vma {\n                    rcu,\n"),
     Mutant("position-kept-after-a-writer", "goes on from where a VMA was before a writer came",
-           f"{MODULE}/walk.rs", "                A::set(&mut rcu, pos);\n", "                let _ = &mut rcu;\n"),
+           f"{MODULE}/walk.rs", "                A::set(&mut rcu, pos);\n",
+           "                if pos == 1 {\n                    A::set(&mut rcu, pos);\n                }\n"),
     Mutant("iterator-left-at-a-changed-vma", "goes on from where a VMA ended before it was locked",
            ITER, "            if last != guard.end() - 1 {", "            if last == 0 {"),
     Mutant("iterator-kept-over-rcu", "uses a position of an RCU section that was left",
