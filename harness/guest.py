@@ -60,6 +60,10 @@ BASE_RACES = re.compile("|".join(rf"KCSAN: data-race in ({a} / {b}|{b} / {a})$" 
     # it out of its hash list for a moment; C and Rust call it
     ("d_path", "__d_rehash"),
     ("d_path", "___d_drop"),
+    # who walks a maple tree under RCU looks whether a node is dead, which is
+    # what a writer makes of one that it has replaced, by a plain store
+    ("mas_next_slot", "mas_wr_store_entry"),
+    ("mas_walk", "mas_wr_store_entry"),
     # fork copies all of a struct mm_struct before it sets what others change
     ("copy_mm", r"\S+"),
 )))
