@@ -324,7 +324,10 @@ mod tests {
 
         let space = Space::new(
             GAP,
-            &[(TryLock, 1, Act::Change(ONE)), (Walk, 1, Act::Change(OTHER))],
+            &[
+                (TryLock, 1, Act::Change(ONE)),
+                (Walk, 1, Act::Change(OTHER)),
+            ],
         );
         assert_eq!(walk(&space), ids([1, 2]));
         finished!(space, finds: 3, looks_again: 2, fallbacks: 0);
