@@ -723,8 +723,8 @@ mod tests {
         Ok(())
     }
 
-    /// Something is mapped elsewhere, instead, each time that the reader looks at the gap before the
-    /// last VMA that it finds. Where no writer has to be waited for, there is nothing that would
+    /// Something is mapped elsewhere, instead, each time that the reader looks at the gap before
+    /// the last VMA that it finds. Where no writer has to be waited for, there is nothing that would
     /// take more lookups for one line.
     #[test]
     fn a_writer_that_does_the_worst() -> Result {

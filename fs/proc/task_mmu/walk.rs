@@ -103,8 +103,8 @@ use core::ops::Range;
 /// it could be locked. Then it takes the fallback, so that no writer can keep it busy forever.
 pub(crate) const MAX_RETRIES: usize = 3;
 
-/// How often a reader looks at a gap once more because writers came or went meanwhile. Then it takes
-/// the fallback.
+/// How often a reader looks at a gap once more because writers came or went meanwhile. Then it
+/// takes the fallback.
 pub(crate) const MAX_GAP_WALKS: usize = 3;
 
 /// Why a VMA could not be read-locked.
@@ -444,8 +444,8 @@ pub(crate) fn pass<A: AddressSpace>(
 /// Finds, locks and verifies the first VMA that ends above `pos`.
 ///
 /// The iterator is at `pos` and nothing has been looked up since the snapshot was taken, or nobody
-/// can have changed the address space between when it was at the VMA before `pos`, locked, and after
-/// the snapshot.
+/// can have changed the address space between when it was at the VMA before `pos`, locked, and
+/// after the snapshot.
 #[inline(always)]
 fn find_and_lock<A: AddressSpace>(
     rcu: A::Rcu,

@@ -1014,7 +1014,7 @@ TEST_F_TIMEOUT(maps_signal, handled, TIMEOUT)
 /* A file, and memory that it takes some milliseconds to look at */
 #define MAPPED	"/tmp/mapped"
 #define MEMORY	(2UL << 30)
-#define AGAINS	40
+#define TURNS	40
 
 static int map_file(int map)
 {
@@ -1041,9 +1041,7 @@ static int build_memory(const void *arg)
 	madvise(at, MEMORY, MADV_NOHUGEPAGE);
 	/* without a page of its own nobody would look for others */
 	*at = 1;
-	for (size_t i = PAGE; i < MEMORY; i += PAGE)
-		*(volatile char *)(at + i);
-	return 0;
+	return madvise(at, MEMORY, MADV_POPULATE_READ) ? errno : 0;
 }
 
 /* Whether somebody has it open, or maps it. A lease wants to be alone with it. */
@@ -1125,10 +1123,10 @@ TEST_F_TIMEOUT(smaps_unmapped, file, TIMEOUT)
 				read_all(fd);
 		}
 		late = 0;
-		for (int i = 0; i < AGAINS; i++) {
+		for (int i = 0; i < TURNS; i++) {
 			ASSERT_EQ(0, target_do(&self->target, 1));
 			/* now and then in its course */
-			usleep(1000 * took * (1 + i * 7 % AGAINS / (double)AGAINS));
+			usleep(1000 * took * (1 + i * 7 % TURNS / (double)TURNS));
 			ASSERT_EQ(0, target_do(&self->target, 0));
 			since = milliseconds();
 			while ((in_use = is_in_use(MAPPED)) && milliseconds() - since < took / 4)
@@ -1138,7 +1136,7 @@ TEST_F_TIMEOUT(smaps_unmapped, file, TIMEOUT)
 		kill(reader, SIGKILL);
 		waitpid(reader, NULL, 0);
 		close(fd);
-		EXPECT_GE(AGAINS / 8, late)
+		EXPECT_GE(TURNS / 8, late)
 			TH_LOG("%s: in use for more than %.0f ms after it was unmapped, %d times",
 			       maps_impl_name[impl], took / 4, late);
 	}

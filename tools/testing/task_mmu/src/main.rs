@@ -46,8 +46,8 @@
 //! All threads see all steps in one order: weaker memory orders are not tried. A store to the tree
 //! is one step, in place if there are as many ranges as before, and there is one node. Of a lookup
 //! from within a gap, the walk to the gap and the search from its end are two steps, any other
-//! lookup is one: what is found has to be verified if there can have been a writer. A walk to verify
-//! is two steps, the one reads ranges and the other what is there. The kernel compares
+//! lookup is one: what is found has to be verified if there can have been a writer. A walk to
+//! verify is two steps, the one reads ranges and the other what is there. The kernel compares
 //! `vm_lock_seq` without a reference first, which is left out here. Numbers do not wrap.
 //! Signals and failed allocations are left out.
 
