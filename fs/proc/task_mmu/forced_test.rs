@@ -724,8 +724,8 @@ mod tests {
     }
 
     /// Something is mapped elsewhere, instead, each time that the reader looks at the gap before
-    /// the last VMA that it finds. Where no writer has to be waited for, there is nothing that would
-    /// take more lookups for one line.
+    /// the last VMA that it finds. Where no writer has to be waited for, there is nothing that
+    /// would take more lookups for one line.
     #[test]
     fn a_writer_that_does_the_worst() -> Result {
         let mm = TestMm::attach()?;
