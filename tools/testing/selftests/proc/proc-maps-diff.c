@@ -500,14 +500,11 @@ static void clean_up(struct target *target, long huge_pages)
 FIXTURE_SETUP(maps_diff)
 {
 	const struct layout layout = { .build = variant->build };
-	const char *cannot = maps_cannot_test();
+	const char *cannot = maps_cannot_test() ?: private_tmp();
 	int err;
 
 	if (cannot)
 		SKIP(return, "%s", cannot);
-	err = private_tmp();
-	if (err)
-		SKIP(return, "private /tmp: %s", strerror(err));
 
 	self->huge_pages = -1;
 	if (variant->huge_pages) {
@@ -661,15 +658,11 @@ TEST(pid_namespace)
 {
 	struct text seen[2] = {};
 	struct target target = {};
-	const char *cannot = maps_cannot_test();
+	const char *cannot = maps_cannot_test() ?: private_tmp();
 	char dir[64];
-	int err;
 
 	if (cannot)
 		SKIP(return, "%s", cannot);
-	err = private_tmp();
-	if (err)
-		SKIP(return, "private /tmp: %s", strerror(err));
 	if (unshare(CLONE_NEWPID))
 		SKIP(return, "PID namespace: %s", strerror(errno));
 	/* its /tmp shows the namespace in which it is process 1 */

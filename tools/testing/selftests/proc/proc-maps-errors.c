@@ -12,7 +12,6 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
-#include <time.h>
 #include "proc-maps.h"
 #include "proc-maps-quiet.h"
 
@@ -152,15 +151,11 @@ FIXTURE_VARIANT_ADD(maps_errors, numa_maps) {
 
 FIXTURE_SETUP(maps_errors)
 {
-	const char *cannot = maps_cannot_test_file(variant->facts->file);
-	int err;
+	const char *cannot = maps_cannot_test_file(variant->facts->file) ?: private_tmp();
 
 	facts = variant->facts;
 	if (cannot)
 		SKIP(return, "%s", cannot);
-	err = private_tmp();
-	if (err)
-		SKIP(return, "private /tmp: %s", strerror(err));
 }
 
 FIXTURE_TEARDOWN(maps_errors)
@@ -1059,14 +1054,6 @@ static bool is_in_use(const char *path)
 	return in_use;
 }
 
-static double milliseconds(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1e3 + t.tv_nsec / 1e6;
-}
-
 static void read_all(int fd)
 {
 	char buf[4096];
@@ -1084,14 +1071,10 @@ FIXTURE(smaps_unmapped)
 
 FIXTURE_SETUP(smaps_unmapped)
 {
-	const char *cannot = maps_cannot_test_file("smaps");
-	int err;
+	const char *cannot = maps_cannot_test_file("smaps") ?: private_tmp();
 
 	if (cannot)
 		SKIP(return, "%s", cannot);
-	err = private_tmp();
-	if (err)
-		SKIP(return, "private /tmp: %s", strerror(err));
 	ASSERT_EQ(0, target_start(&self->target, build_memory, map_file, NULL));
 }
 
@@ -1113,9 +1096,9 @@ TEST_F_TIMEOUT(smaps_unmapped, file, TIMEOUT)
 	for (enum maps_impl impl = MAPS_C; impl <= MAPS_RUST; impl++) {
 		fd = maps_open_file(self->target.pid, "smaps", impl);
 		ASSERT_LE(0, fd);
-		since = milliseconds();
+		since = maps_now();
 		read_all(fd);
-		took = milliseconds() - since;
+		took = maps_now() - since;
 		reader = fork();
 		if (!reader) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -1126,10 +1109,10 @@ TEST_F_TIMEOUT(smaps_unmapped, file, TIMEOUT)
 		for (int i = 0; i < TURNS; i++) {
 			ASSERT_EQ(0, target_do(&self->target, 1));
 			/* now and then in its course */
-			usleep(1000 * took * (1 + i * 7 % TURNS / (double)TURNS));
+			usleep(1e6 * took * (1 + i * 7 % TURNS / (double)TURNS));
 			ASSERT_EQ(0, target_do(&self->target, 0));
-			since = milliseconds();
-			while ((in_use = is_in_use(MAPPED)) && milliseconds() - since < took / 4)
+			since = maps_now();
+			while ((in_use = is_in_use(MAPPED)) && maps_now() - since < took / 4)
 				usleep(100);
 			late += in_use;
 		}
@@ -1138,7 +1121,7 @@ TEST_F_TIMEOUT(smaps_unmapped, file, TIMEOUT)
 		close(fd);
 		EXPECT_GE(TURNS / 8, late)
 			TH_LOG("%s: in use for more than %.0f ms after it was unmapped, %d times",
-			       maps_impl_name[impl], took / 4, late);
+			       maps_impl_name[impl], 1e3 * took / 4, late);
 	}
 }
 

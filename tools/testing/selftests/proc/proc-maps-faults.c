@@ -14,7 +14,6 @@
 #include <linux/elf.h>
 #include <linux/fs.h>
 #include <poll.h>
-#include <time.h>
 #include <sys/ioctl.h>
 #include <sys/param.h>
 #include <sys/resource.h>
@@ -412,14 +411,6 @@ static int care(int what)
 	return other < 0 || waitpid(other, NULL, 0) != other ? errno : 0;
 }
 
-static time_t seconds(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec;
-}
-
 /* What @t says in time, or ETIME */
 static int reply_soon(struct target *t)
 {
@@ -512,15 +503,12 @@ static char data[4 * LARGE];
 
 FIXTURE_SETUP(maps_faults)
 {
-	const char *cannot = maps_cannot_test_file(variant->facts->file);
+	const char *cannot = maps_cannot_test_file(variant->facts->file) ?: private_tmp();
 	int to[2], from[2], err, pid;
 
 	facts = variant->facts;
 	if (cannot)
 		SKIP(return, "%s", cannot);
-	err = private_tmp();
-	if (err)
-		SKIP(return, "private /tmp: %s", strerror(err));
 	cannot = set_up_faults(variant->kind);
 	if (cannot)
 		SKIP(return, "%s", cannot);
@@ -557,7 +545,7 @@ FIXTURE_SETUP(maps_faults)
 /* All that there was of the target is given back, now or soon. */
 FIXTURE_TEARDOWN(maps_faults)
 {
-	time_t end;
+	double end;
 	int err;
 
 	/* of an assertion that failed, or the first message comes without a cause */
@@ -573,14 +561,14 @@ FIXTURE_TEARDOWN(maps_faults)
 		close(target.to);
 		close(target.from);
 
-		end = seconds() + PATIENCE;
-		while ((err = umount("/tmp") ? errno : 0) == EBUSY && seconds() < end)
+		end = maps_now() + PATIENCE;
+		while ((err = umount("/tmp") ? errno : 0) == EBUSY && maps_now() < end)
 			usleep(10000);
 		EXPECT_EQ(0, err)
 			TH_LOG("the memory of the target is still there: %s", strerror(err));
 		for (int what = OTHER_PID; what <= OTHER_USER; what++) {
 			while ((err = do_soon(&self->keeper, what)) == ENOSPC &&
-			       seconds() < end)
+			       maps_now() < end)
 				usleep(10000);
 			EXPECT_EQ(0, err)
 				TH_LOG("%s of the target is referenced: %s",

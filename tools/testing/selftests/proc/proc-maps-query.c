@@ -10,7 +10,6 @@
 #include <elf.h>
 #include <poll.h>
 #include <pthread.h>
-#include <time.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include "proc-maps.h"
@@ -620,15 +619,11 @@ static struct model model;
 
 FIXTURE_SETUP(maps_query)
 {
-	const char *cannot = maps_cannot_test();
+	const char *cannot = maps_cannot_test() ?: private_tmp();
 	bool overlay;
-	int err;
 
 	if (cannot)
 		SKIP(return, "%s", cannot);
-	err = private_tmp();
-	if (err)
-		SKIP(return, "private /tmp: %s", strerror(err));
 	overlay = mount_overlay();
 	churn_state = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
 			   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -1268,14 +1263,6 @@ static unsigned long from_environment(const char *name, unsigned long otherwise)
 	return value ? strtoul(value, NULL, 0) : otherwise;
 }
 
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec + ts.tv_nsec / 1e9;
-}
-
 TEST_F_TIMEOUT(maps_query, fuzz, TIMEOUT)
 {
 	static const int expected[] = {
@@ -1295,12 +1282,12 @@ TEST_F_TIMEOUT(maps_query, fuzz, TIMEOUT)
 	target_stop(&lost);
 
 	TH_LOG("seed %lu, %lu calls of each", seed, calls);
-	begin = now();
+	begin = maps_now();
 	for (i = 0; i < calls; i++) {
 		struct pair *pair = chance(&f, 2) ? &gone : &self->pair;
 		size_t which = 0;
 
-		if (!asked && i % 1024 == 0 && now() - begin > FUZZ_SECONDS)
+		if (!asked && i % 1024 == 0 && maps_now() - begin > FUZZ_SECONDS)
 			break;
 		fuzz_argument(&f);
 		if (!call_both(pair, f.cmd, f.arg)) {
@@ -1317,8 +1304,8 @@ TEST_F_TIMEOUT(maps_query, fuzz, TIMEOUT)
 		else
 			others++;
 	}
-	TH_LOG("%lu calls of each in %.0f s, %.0f a second", i, now() - begin,
-	       2 * i / (now() - begin));
+	TH_LOG("%lu calls of each in %.0f s, %.0f a second", i, maps_now() - begin,
+	       2 * i / (maps_now() - begin));
 	for (size_t e = 0; e < ARRAY_SIZE(expected); e++) {
 		TH_LOG("%s: %lu", expected[e] ? strerrorname_np(expected[e]) : "success",
 		       counts[e]);

@@ -215,14 +215,6 @@ static struct {
 #define store(p, v)	__atomic_store_n(p, v, __ATOMIC_RELAXED)
 #define add(p, v)	__atomic_add_fetch(p, v, __ATOMIC_RELAXED)
 
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec + t.tv_nsec / 1e9;
-}
-
 static unsigned int random_next(unsigned int *random)
 {
 	*random ^= *random << 13;
@@ -426,7 +418,7 @@ static void bear_children(enum writing kind, int number)
 
 	writer_nice(kind);
 	while (!load(&shared->stop)) {
-		double start = now(), pause;
+		double start = maps_now(), pause;
 		unsigned int way = random_next(&random) >> 8;
 		bool wait = kind != WRITE_FORK || way & 1;
 		bool exec = kind == WRITE_EXEC || (kind == WRITE_YOUNG && way & 2);
@@ -444,7 +436,7 @@ static void bear_children(enum writing kind, int number)
 		if (kind == WRITE_YOUNG)
 			continue;
 		/* fork() keeps all others out for long: leave most of the time to them */
-		pause = 2 * (now() - start);
+		pause = 2 * (maps_now() - start);
 		if (pause > 0.2)
 			pause = 0.2;
 		nanosleep(&(struct timespec) { .tv_nsec = pause * 1e9 }, NULL);
@@ -1552,10 +1544,10 @@ static bool is_stuck(struct watch *w, const unsigned long *progress, const bool 
 
 	if (!w->since || progress_now != w->progress || load(done)) {
 		w->progress = progress_now;
-		w->since = now();
+		w->since = maps_now();
 		return false;
 	}
-	if (now() - w->since < STUCK)
+	if (maps_now() - w->since < STUCK)
 		return false;
 	is_wrong(NULL, FINISH, 0, "%s %d of %s makes no progress for %d seconds", what, number,
 		 kind, STUCK);
@@ -1630,7 +1622,7 @@ static bool is_enough(double took)
 static double run(pid_t target, bool *finished)
 {
 	struct itimerval tick = { { .tv_usec = 100000 }, { .tv_usec = 100000 } };
-	double start = now(), elapsed, took = 0;
+	double start = maps_now(), elapsed, took = 0;
 	siginfo_t info;
 	int running;
 	sigset_t set;
@@ -1655,14 +1647,14 @@ static double run(pid_t target, bool *finished)
 		*finished = !running;
 		if (*finished)
 			break;
-		elapsed = now() - start;
+		elapsed = maps_now() - start;
 		if (!took && is_enough(elapsed)) {
 			took = elapsed;
 			store(&shared->stop, true);
 		}
 	}
 	store(&shared->stop, true);
-	return took ?: now() - start;
+	return took ?: maps_now() - start;
 }
 
 static void print_report(double took, const long *before)

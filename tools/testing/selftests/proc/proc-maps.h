@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -361,14 +362,29 @@ static inline void target_stop(struct target *t)
 	t->pid = 0;
 }
 
-/* Own mount namespace with an empty /tmp: nothing stays behind. 0 or errno */
-static inline int private_tmp(void)
+/*
+ * Own mount namespace with an empty /tmp: nothing stays behind. NULL, or why that
+ * cannot be.
+ */
+static inline const char *private_tmp(void)
 {
-	if (unshare(CLONE_NEWNS) ||
-	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-	    mount("none", "/tmp", "tmpfs", 0, NULL))
-		return errno;
-	return 0;
+	static char why[128];
+
+	if (!unshare(CLONE_NEWNS) &&
+	    !mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) &&
+	    !mount("none", "/tmp", "tmpfs", 0, NULL))
+		return NULL;
+	snprintf(why, sizeof(why), "private /tmp: %s", strerror(errno));
+	return why;
+}
+
+/* Seconds since some time in the past */
+static inline double maps_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec / 1e9;
 }
 
 /* What follows builds mappings in a target and returns 0 or an errno. */

@@ -1756,16 +1756,13 @@ FIXTURE_SETUP(smaps_diff)
 		.build = build_on_cpu,
 		.thread = variant->thread,
 	};
-	const char *cannot = maps_cannot_test();
+	const char *cannot = maps_cannot_test() ?: private_tmp();
 	int err;
 
 	if (!cannot && !maps_file_built(SMAPS))
 		cannot = "no smaps in this kernel";
 	if (cannot)
 		SKIP(return, "%s", cannot);
-	err = private_tmp();
-	if (err)
-		SKIP(return, "private /tmp: %s", strerror(err));
 	put_back();
 	cannot = prepare(&variant->needs);
 	if (cannot) {
