@@ -208,12 +208,15 @@ impl Case {
     }
 }
 
-/// Reads all VMAs while a writer makes one change after the other, each when the reader has found a
-/// VMA. Returns them, and what became of the reader.
-fn read_against(mm: &TestMm, changes: &[Change]) -> Result<(KVec<Range<usize>>, Reading)> {
+/// Reads all VMAs while a writer makes each of the changes at this occasion of this moment. Returns
+/// them, and what became of the reader.
+fn read_against(
+    mm: &TestMm,
+    changes: &[(Moment, usize, Change)],
+) -> Result<(KVec<Range<usize>>, Reading)> {
     let mut steps = KVec::new();
-    for (n, &change) in changes.iter().enumerate() {
-        steps.push(step(mm, Moment::Lock, n + 1, change)?, GFP_KERNEL)?;
+    for &(moment, occasion, change) in changes {
+        steps.push(step(mm, moment, occasion, change)?, GFP_KERNEL)?;
     }
     let script = Script::new(steps, None);
     let (lines, lookups) = read(mm, &script, 0)?;
@@ -679,10 +682,10 @@ mod tests {
         let (lines, reading) = read_against(
             &mm,
             &[
-                |mm| mm.unmap(pages(0..1)),
-                |mm| mm.unmap(pages(2..3)),
-                |mm| mm.unmap(pages(4..5)),
-                |mm| mm.unmap(pages(6..7)),
+                (Moment::Lock, 1, |mm| mm.unmap(pages(0..1))),
+                (Moment::Lock, 2, |mm| mm.unmap(pages(2..3))),
+                (Moment::Lock, 3, |mm| mm.unmap(pages(4..5))),
+                (Moment::Lock, 4, |mm| mm.unmap(pages(6..7))),
             ],
         )?;
         assert!(reading.met);
@@ -701,20 +704,15 @@ mod tests {
         let mm = TestMm::attach()?;
         mm.map(pages(4..6), R)?;
 
-        let mut steps = KVec::new();
-        steps.push(
-            step(&mm, Moment::Lock, 1, |mm| mm.map(pages(8..9), R))?,
-            GFP_KERNEL,
+        let (lines, reading) = read_against(
+            &mm,
+            &[
+                (Moment::Lock, 1, |mm| mm.map(pages(8..9), R)),
+                (Moment::Walk, 1, |mm| mm.map(pages(10..11), R)),
+            ],
         )?;
-        steps.push(
-            step(&mm, Moment::Walk, 1, |mm| mm.map(pages(10..11), R))?,
-            GFP_KERNEL,
-        )?;
-        let script = Script::new(steps, None);
-        let (lines, lookups) = read(&mm, &script, 0)?;
-
-        let reading = Reading::of(&script, lookups);
         assert!(reading.met);
+        assert_eq!(reading.violations, 0);
         assert_eq!(reading.events, noted([]));
         assert_eq!(lines.len(), 3);
         assert_eq!(lines[0], pages(4..6));
@@ -734,22 +732,18 @@ mod tests {
         }
         mm.map(pages(6..8), R)?;
 
-        let mut steps = KVec::new();
-        for (moment, occasion, change) in [
-            (Moment::Lock, 1, (|mm| mm.unmap(pages(0..1))) as Change),
-            (Moment::Lock, 2, |mm| mm.unmap(pages(2..3))),
-            (Moment::Lock, 3, |mm| mm.unmap(pages(4..5))),
-            (Moment::Lock, 4, |mm| mm.map(pages(10..11), R)),
-            (Moment::Walk, 1, |mm| mm.map(pages(12..13), R)),
-            (Moment::Walk, 2, |mm| mm.map(pages(14..15), R)),
-            (Moment::Walk, 3, |mm| mm.map(pages(16..17), R)),
-        ] {
-            steps.push(step(&mm, moment, occasion, change)?, GFP_KERNEL)?;
-        }
-        let script = Script::new(steps, None);
-        let (lines, lookups) = read(&mm, &script, 0)?;
-
-        let reading = Reading::of(&script, lookups);
+        let (lines, reading) = read_against(
+            &mm,
+            &[
+                (Moment::Lock, 1, |mm| mm.unmap(pages(0..1))),
+                (Moment::Lock, 2, |mm| mm.unmap(pages(2..3))),
+                (Moment::Lock, 3, |mm| mm.unmap(pages(4..5))),
+                (Moment::Lock, 4, |mm| mm.map(pages(10..11), R)),
+                (Moment::Walk, 1, |mm| mm.map(pages(12..13), R)),
+                (Moment::Walk, 2, |mm| mm.map(pages(14..15), R)),
+                (Moment::Walk, 3, |mm| mm.map(pages(16..17), R)),
+            ],
+        )?;
         assert!(reading.met);
         assert_eq!(reading.violations, 0);
         let events = noted([DETACHED, DETACHED, DETACHED, Fallback(Gap)]);

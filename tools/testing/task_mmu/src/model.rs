@@ -116,6 +116,11 @@ struct Tree {
 }
 
 impl Tree {
+    /// The first entry that ends above an address.
+    fn above(&self, pos: usize) -> Option<Entry> {
+        self.entries.iter().find(|entry| entry.end > pos).copied()
+    }
+
     /// The ranges that the node has slots for: where each ends, and whether something is there.
     fn ranges(&self) -> Vec<(usize, bool)> {
         let mut ranges = Vec::new();
@@ -142,8 +147,8 @@ impl Tree {
 /// What a walk down the tree, `mas_walk`, sees at an address if it is one step: the entry, or the
 /// end of the gap.
 fn mas_walk(tree: &Tree, pos: usize) -> Result<Entry, usize> {
-    match tree.entries.iter().find(|entry| entry.end > pos) {
-        Some(entry) if entry.start <= pos => Ok(*entry),
+    match tree.above(pos) {
+        Some(entry) if entry.start <= pos => Ok(entry),
         next => Err(next.map_or(usize::MAX, |entry| entry.start)),
     }
 }
@@ -154,7 +159,7 @@ fn mas_next(tree: &Tree, last: usize) -> Option<Entry> {
         Ok(entry) => entry.end,
         Err(end_of_gap) => end_of_gap,
     };
-    tree.entries.iter().find(|entry| entry.end > from).copied()
+    tree.above(from)
 }
 
 /// A `struct vm_area_struct`.
@@ -732,7 +737,7 @@ pub(crate) struct MmapLocked<'a> {
     guard: MmapGuard<'a>,
 }
 
-/// Where `mm_lock_seq` stood, unless a writer was there.
+/// Where `mm_lock_seq` stood. It is odd if a writer was there.
 pub(crate) struct Snapshot<'a>(&'a Reader<'a>, u32);
 
 impl<'a> Snapshot<'a> {
@@ -994,10 +999,7 @@ impl<'a> AddressSpace for Model<'a> {
 fn find_under_mmap_lock(guard: MmapGuard<'_>, pos: usize) -> Option<MmapLocked<'_>> {
     let reader = guard.0;
     reader.count(|lookups| lookups.under_mmap_lock += 1);
-    let entry = reader
-        .space
-        .mm_mt
-        .step(|tree| tree.entries.iter().find(|entry| entry.end > pos).copied())?;
+    let entry = reader.space.mm_mt.step(|tree| tree.above(pos))?;
     reader.step(
         "finds VMA under mmap_lock",
         &[entry.vma, entry.start, entry.end],
