@@ -64,8 +64,10 @@ BASE_RACES = re.compile("|".join(rf"KCSAN: data-race in ({a} / {b}|{b} / {a})$" 
     # what a writer makes of one that it has replaced, by a plain store
     ("mas_next_slot", "mas_wr_store_entry"),
     ("mas_walk", "mas_wr_store_entry"),
-    # fork copies all of a struct mm_struct before it sets what others change
+    # fork copies all of a struct mm_struct, and of a struct task_struct, before
+    # it sets what others change
     ("copy_mm", r"\S+"),
+    ("memcpy_and_pad", r"\S+"),
 )))
 
 
