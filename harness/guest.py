@@ -65,7 +65,7 @@ BASE_RACES = re.compile("|".join(rf"KCSAN: data-race in ({a} / {b}|{b} / {a})$" 
     ("mas_next_slot", "mas_wr_store_entry"),
     ("mas_walk", "mas_wr_store_entry"),
     # fork copies all of a struct mm_struct, and of a struct task_struct, before
-    # it sets what others change
+    # it sets what others change; memcpy_and_pad is only called for the latter
     ("copy_mm", r"\S+"),
     ("memcpy_and_pad", r"\S+"),
 )))
