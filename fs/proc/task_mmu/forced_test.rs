@@ -156,14 +156,10 @@ impl Case {
         mm.map(pages(LAST..LAST + 1), PROT_NONE)?;
         (self.layout)(&mm)?;
 
-        let mut steps = KVec::new();
-        steps.push(step(&mm, moment, occasion, self.change)?, GFP_KERNEL)?;
         let before = layout(&mm)?;
-        let script = Script::new(steps, None);
-        let (lines, lookups) = read(&mm, &script, 0)?;
+        let (lines, mut reading) = read_against(&mm, &[(moment, occasion, self.change)])?;
         let after = layout(&mm)?;
 
-        let mut reading = Reading::of(&script, lookups);
         reading.violations += violations(&lines, &before, &after);
         Ok(reading)
     }
@@ -491,30 +487,19 @@ mod tests {
         Ok(())
     }
 
-    /// Reads an address space with one VMA. A writer comes when that has been passed and, if there
-    /// is a second one, he comes when it has been found that there is no other VMA.
-    fn read_the_end(
-        first: Change,
-        second: Option<Change>,
-    ) -> Result<(KVec<Range<usize>>, Reading)> {
+    /// Reads an address space with one VMA against changes.
+    fn read_the_end(changes: &[(Moment, usize, Change)]) -> Result<(KVec<Range<usize>>, Reading)> {
         let mm = TestMm::attach()?;
         mm.unmap(pages(0..2 * LAST))?;
         mm.map(pages(1..4), R)?;
-        let mut steps = KVec::new();
-        steps.push(step(&mm, Moment::Find, 2, first)?, GFP_KERNEL)?;
-        if let Some(second) = second {
-            steps.push(step(&mm, Moment::Verify, 2, second)?, GFP_KERNEL)?;
-        }
-        let script = Script::new(steps, None);
-
-        let (lines, lookups) = read(&mm, &script, 0)?;
-        Ok((lines, Reading::of(&script, lookups)))
+        read_against(&mm, changes)
     }
 
     /// Nothing at all is left when the next VMA is looked up.
     #[test]
     fn an_empty_address_space_is_confirmed() -> Result {
-        let (lines, reading) = read_the_end(|mm| mm.unmap(pages(0..2 * LAST)), None)?;
+        let (lines, reading) =
+            read_the_end(&[(Moment::Find, 2, |mm| mm.unmap(pages(0..2 * LAST)))])?;
 
         assert!(reading.met);
         assert_eq!(reading.violations, 0);
@@ -529,10 +514,10 @@ mod tests {
     /// there.
     #[test]
     fn an_end_that_is_none_is_refused() -> Result {
-        let (lines, reading) = read_the_end(
-            |mm| mm.map(pages(0..1), RW),
-            Some(|mm| mm.map(pages(6..8), R)),
-        )?;
+        let (lines, reading) = read_the_end(&[
+            (Moment::Find, 2, |mm| mm.map(pages(0..1), RW)),
+            (Moment::Verify, 2, |mm| mm.map(pages(6..8), R)),
+        ])?;
 
         assert!(reading.met);
         assert_eq!(reading.violations, 0);
