@@ -47,20 +47,8 @@ mod smaps;
 mod sums;
 mod walk;
 
-#[cfg(all(CONFIG_PROC_TASK_MMU_RUST_KUNIT_TEST, CONFIG_PER_VMA_LOCK))]
-mod forced;
-#[cfg(all(CONFIG_PROC_TASK_MMU_RUST_KUNIT_TEST, CONFIG_PER_VMA_LOCK))]
-mod forced_test;
 #[cfg(CONFIG_PROC_TASK_MMU_RUST_KUNIT_TEST)]
-mod maps_test;
-#[cfg(CONFIG_PROC_TASK_MMU_RUST_KUNIT_TEST)]
-mod position_test;
-#[cfg(CONFIG_PROC_TASK_MMU_RUST_KUNIT_TEST)]
-mod scripted;
-#[cfg(CONFIG_PROC_TASK_MMU_RUST_KUNIT_TEST)]
-mod sums_test;
-#[cfg(CONFIG_PROC_TASK_MMU_RUST_KUNIT_TEST)]
-mod walk_test;
+mod tests;
 
 use kernel::fs::proc::FileOperations;
 

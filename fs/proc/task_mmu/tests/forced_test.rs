@@ -9,8 +9,10 @@
 //! the ends rise. What a reader has to do to that end is written down for the VMA that is changed.
 
 use crate::{
-    forced::{Forced, Moment, Script, Step, With},
-    maps_test::{pages, BASE, R, RW},
+    tests::{
+        forced::{Forced, Moment, Script, Step, With},
+        maps_test::{pages, BASE, R, RW}, //
+    },
     walk::{
         self,
         Event::{self, Fallback, Retry},

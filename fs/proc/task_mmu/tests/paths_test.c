@@ -10,8 +10,8 @@
 #include <linux/fs.h>
 #include <linux/seqlock.h>
 
-#include "../../mount.h"
-#include "task_mmu.h"
+#include "../../../mount.h"
+#include "../task_mmu.h"
 
 static int open_root(struct kunit *test)
 {

@@ -3,7 +3,8 @@
 //! KUnit tests of the sums over one VMA and over all.
 
 use crate::{
-    scripted::{
+    sums::{self, Sum, MAX_RESTARTS},
+    tests::scripted::{
         of_held,
         vma,
         Act,
@@ -14,7 +15,6 @@ use crate::{
         Step,
         Vma, //
     },
-    sums::{self, Sum, MAX_RESTARTS},
     walk::{self, At, Held, StableVma},
 };
 use core::ops::Range;

@@ -21,7 +21,7 @@
 
 use crate::{
     address_space::Pinned,
-    scripted::add,
+    tests::scripted::add,
     walk::{self, AddressSpace, Event, LockError, StableVma},
 };
 use core::{cell::Cell, marker::PhantomData, ops::Range};

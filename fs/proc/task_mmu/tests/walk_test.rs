@@ -3,7 +3,7 @@
 //! KUnit tests of the protocol from one VMA to the next.
 
 use crate::{
-    scripted::{
+    tests::scripted::{
         vma,
         Act,
         Killed,
