@@ -14,7 +14,11 @@ $(foreach v,$(vars),$(eval $(call hand_on,$(v))))
 define help_text
 make run      build the kernel with the Rust /proc/PID/maps and show it in a guest
 make shell    a shell in the guest (leave it with `exit`)
-make test     all tests; prints KTAP and at the end N passed, N failed, N skipped
+make test     what tells a broken series from a sound one; prints KTAP and at the
+              end N passed, N failed, N skipped (minutes)
+make test-all all of that, a kernel with lockdep and other checks, each commit,
+              other configurations, the kernel's tests of mm (half an hour, the
+              first time an hour)
 make test-debug
               the tests and a million lines of torture on kernels with KASAN,
               kmemleak, lockdep, KCSAN (hours the first time)
@@ -41,7 +45,8 @@ SHARE=DIR     run, shell: the guest has DIR as /share
 ICOUNT=1      run, shell: guest time counts instructions; one CPU
 ACCEL=tcg     run, shell, test: do not use KVM (kvm: do not probe it)
 TIMEOUT=N     run: kill the guest after N seconds (default 600)
-ONLY=a,b      test: only these pieces (`harness/host test.py --help` lists them)
+ONLY=a,b      test, test-all: only these pieces (`harness/host test.py --help`
+              lists them)
 FORCE=1       lay: drop edits in the kernel tree that are not in the series
 CACHE=DIR     where the toolchain, kernel tree and objects are
               (default ~/.cache/task_mmu; takes up to 12 GB)
@@ -52,8 +57,8 @@ status call `harness/host run.py COMMAND...`. harness/host --help tells more.
 endef
 export help_text
 
-.PHONY: help run shell test test-debug test-long test-mutants lint build lay save \
-	series bench
+.PHONY: help run shell test test-all test-debug test-long test-mutants lint build lay \
+	save series bench
 
 help:
 	@echo "$$help_text"
@@ -69,6 +74,9 @@ build:
 
 test:
 	@harness/host test.py
+
+test-all:
+	@harness/host test.py --all
 
 test-debug:
 	@harness/host test.py --only kasan,kcsan

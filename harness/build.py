@@ -18,7 +18,7 @@ import re
 import shutil
 
 import series
-from common import CACHE, SRC, TREE, Failed, git, lock, main, need_space, shown, step
+from common import CACHE, LOG, SRC, TREE, Failed, git, lock, main, need_space, shown, step
 
 CONFIG = SRC / "harness/config"
 BUILD = CACHE / "build"
@@ -42,11 +42,18 @@ VARIANTS = {
 WHOLE = ("slim", "debug", "kasan", "kcsan")
 MATRIX = [n for n in VARIANTS if n not in (*WHOLE, "lint", "commits")]
 PARTS = ["prepare", "fs/proc/", "mm/mmap_lock.o"]
-# Fixed, so that building again what has not changed links nothing again.
-STAMP = {"KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970", "KBUILD_BUILD_VERSION": "1",
-         "KBUILD_BUILD_USER": "task_mmu", "KBUILD_BUILD_HOST": "task_mmu"}
+# The time and place are fixed, so that building again what has not changed links nothing
+# again. With huge pages for their heaps the compilers take a tenth less time.
+ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+               "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970", "KBUILD_BUILD_VERSION": "1",
+               "KBUILD_BUILD_USER": "task_mmu", "KBUILD_BUILD_HOST": "task_mmu"}
 WHOLE_STEPS = 1900
 MAPLE_TREE_TEST = "lib/test_maple_tree.ko"
+
+
+def image(name):
+    """The path of a kernel that can be booted."""
+    return BUILD / name / "arch/x86/boot/bzImage"
 
 
 def make(name, tree, *targets):
@@ -153,25 +160,45 @@ def build(name, *targets, tree=TREE):
         if name == "debug":
             targets = [*targets, MAPLE_TREE_TEST]
     fresh = name in WHOLE and not (folder / "vmlinux").exists()
-    log = f"build-{name}.log"
-    lines = step(f"building the kernel ({name})", make(name, tree, *targets), log, env=STAMP,
+    log = LOG / f"build-{name}.log"
+    unfinished = folder / ".unfinished"
+    if unfinished.exists():
+        forget(name, tree, log)
+    unfinished.touch()
+    lines = step(f"building the kernel ({name})", make(name, tree, *targets), log.name, env=ENVIRONMENT,
                  count=r"^\s+[A-Z]+\b.* \S+$", of=WHOLE_STEPS if fresh else None, what="steps")
     if warnings := unexpected(lines):
         build_again(name, tree, warnings)
-        raise Failed("\n  ".join([f"building {name} gives warnings; the log is {shown(CACHE / 'log' / log)}",
-                                  *warnings[:10]]))
-    return folder / "arch/x86/boot/bzImage"
+        unfinished.unlink()
+        raise Failed("\n  ".join([f"building {name} gives warnings; the log is {shown(log)}", *warnings[:10]]))
+    unfinished.unlink()
+    return image(name)
+
+
+def forget(name, tree, log):
+    """Removes what the last build, which came to no end, may have warned of: objects that are
+    there would not be compiled again, and the warnings be lost."""
+    if not log.exists():
+        return
+    build_again(name, tree, unexpected(log.read_text(errors="replace").splitlines()))
+    # an object is there some moments before its warnings are in the log
+    last = log.stat().st_mtime - 5
+    for pattern in ("*.o", "*.rmeta", "*.so"):
+        for path in (BUILD / name).rglob(pattern):
+            if path.stat().st_mtime > last:
+                path.unlink()
 
 
 @contextlib.contextmanager
 def restored(*paths):
-    """Files of the tree that may be changed meanwhile, and are afterwards as they were."""
-    kept = {TREE / path: (TREE / path).read_bytes() for path in paths}
+    """Files of the tree that may be changed meanwhile, and are afterwards as they were. If this
+    program dies before that, the next series.lay() sees to it."""
+    for path in paths:
+        series.lend(path)
     try:
         yield
     finally:
-        for path, data in kept.items():
-            path.write_bytes(data)
+        series.put_back()
 
 
 def build_bench():

@@ -38,7 +38,18 @@ def shown(path):
 
 
 def say(text):
-    print(text, file=sys.stderr, flush=True)
+    """Prints a line for whoever waits, in place of the one that says how far all is."""
+    with Progress.guard:
+        clear = "\r\033[K" if Progress.going and sys.stderr.isatty() else ""
+        print(f"{clear}{text}", file=sys.stderr, flush=True)
+
+
+def tell(lines):
+    """Prints results to the standard output."""
+    with Progress.guard:
+        if Progress.going and sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        print(*lines, sep="\n", flush=True)
 
 
 def main(function):
@@ -58,10 +69,13 @@ def main(function):
     sys.exit(status)
 
 
+builds = threading.Lock()
+
+
 @contextlib.contextmanager
 def lock():
-    """Keeps two runs from laying or building over each other."""
-    with open(CACHE / "lock.build", "w") as f:
+    """Keeps two runs, and two threads of one, from laying or building over each other."""
+    with builds, open(CACHE / "lock.build", "w") as f:
         try:
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -84,38 +98,57 @@ def duration(seconds):
 
 
 class Progress:
-    """Says what a long step does and how far it is: on one line that is
-    rewritten in a terminal, otherwise on a line every 30 seconds."""
+    """Says what takes long and how far it is. All that go on at the same time are on
+    one line, which is rewritten in a terminal; otherwise there is a line every 30
+    seconds, and one for each that has ended."""
 
-    def __init__(self, title):
+    going = []
+    guard = threading.Lock()
+    ticker = None
+
+    def __init__(self, title, about=None):
         self.title = title
+        self.about = about      # seconds that it takes
         self.far = ""
         self.start = time.monotonic()
-        self.terminal = sys.stderr.isatty()
-        self.end = threading.Event()
-        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def seconds(self):
+        return time.monotonic() - self.start
 
     def _line(self):
-        far = f", {self.far}" if self.far else ""
-        return f"{self.title}: {duration(time.monotonic() - self.start)}{far}"
+        text = f"{self.title}: {duration(self.seconds())}"
+        if self.about:
+            text += f" of about {duration(self.about)}"
+        return f"{text}, {self.far}" if self.far else text
 
-    def _run(self):
-        while not self.end.wait(1 if self.terminal else 30):
-            if self.terminal:
-                print(f"\r\033[K{self._line()}", end="", file=sys.stderr, flush=True)
-            else:
-                say(self._line())
+    @classmethod
+    def _tick(cls):
+        terminal = sys.stderr.isatty()
+        said = time.monotonic()
+        while True:
+            time.sleep(1)
+            with cls.guard:
+                line = "; ".join(p._line() for p in cls.going)
+                if terminal and line:
+                    width = os.get_terminal_size(2).columns
+                    print(f"\r\033[K{line[:width - 1]}", end="", file=sys.stderr, flush=True)
+                elif line and time.monotonic() - said >= 30:
+                    said = time.monotonic()
+                    print(line, file=sys.stderr, flush=True)
 
     def __enter__(self):
-        self.thread.start()
+        with self.guard:
+            self.going.append(self)
+            if not Progress.ticker:
+                Progress.ticker = threading.Thread(target=self._tick, daemon=True)
+                Progress.ticker.start()
         return self
 
     def __exit__(self, kind, *_):
-        self.end.set()
-        self.thread.join()
-        if self.terminal:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-        if kind is None and time.monotonic() - self.start >= 1:
+        with self.guard:
+            self.going.remove(self)
+        if kind is None and self.seconds() >= 1:
+            self.about = None
             say(self._line())
 
 

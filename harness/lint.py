@@ -5,13 +5,17 @@ that argue each unsafe, license lines, and the harness's own programs."""
 
 import argparse
 import concurrent.futures
+import hashlib
 import os
 import re
 import subprocess
 
 import build
 import series
-from common import SRC, TREE, Failed, lock, main, say
+from common import CACHE, SRC, TREE, Failed, lock, main, say
+
+# A file here for each patch that checkpatch.pl had nothing to say about.
+CLEAN = CACHE / "checkpatch"
 
 # Texts that git or `git am` take as they are.
 NO_LICENSE = re.compile(r"series/(cover|[^/]+/(message|files|edits\.patch))|LICENSE.*")
@@ -44,26 +48,39 @@ def clippy():
         build.build("lint", "CLIPPY=1", "prepare", "fs/proc/task_mmu/")
 
 
+CHECKPATCH = ["scripts/checkpatch.pl", "--strict", "--codespell", "--show-types", "--no-summary", "--terse"]
+
+
 def checkpatch():
     with lock():
         patches, _ = series.export(quiet=True)
-    bad = []
+    tool = b"".join((TREE / "scripts" / name).read_bytes() for name in ("checkpatch.pl", "spelling.txt"))
+    CLEAN.mkdir(exist_ok=True)
+    used = set()
 
     def check(patch):
-        return subprocess.run(["scripts/checkpatch.pl", "--strict", "--codespell", "--show-types",
-                               "--no-summary", "--terse", patch], cwd=TREE, capture_output=True, text=True)
-
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(check, patches[1:]))
-    for patch, done in zip(patches[1:], results):
+        # git's header differs each time the same patch is written
+        text = re.sub(rb"\A(From |Date: ).*\n|^Date: .*\n", b"", patch.read_bytes(), flags=re.M)
+        clean = CLEAN / hashlib.sha256(tool + " ".join(CHECKPATCH).encode() + text).hexdigest()
+        used.add(clean)
+        if clean.exists():
+            return []
+        done = subprocess.run([*CHECKPATCH, patch], cwd=TREE, capture_output=True, text=True)
         text = patch.read_text().splitlines()
         # the assertion of the base's test of maple trees crashes nothing
-        lines = [line for line in done.stdout.splitlines()
-                 if not ((m := re.search(r":(\d+): WARNING:AVOID_BUG:", line))
-                         and "MT_BUG_ON(" in text[int(m[1]) - 1])]
-        bad += [line.removeprefix(str(patch.parent) + "/") for line in lines]
+        bad = [line.removeprefix(str(patch.parent) + "/") for line in done.stdout.splitlines()
+               if not ((m := re.search(r":(\d+): WARNING:AVOID_BUG:", line))
+                       and "MT_BUG_ON(" in text[int(m[1]) - 1])]
         if done.returncode and not done.stdout:
-            bad.append(f"{patch.name}: checkpatch.pl failed: {done.stderr.strip()}")
+            bad = [f"{patch.name}: checkpatch.pl failed: {done.stderr.strip()}"]
+        if not bad:
+            clean.touch()
+        return bad
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        bad = [line for lines in pool.map(check, patches[1:]) for line in lines]
+    for old in set(CLEAN.iterdir()) - used:
+        old.unlink()
     if bad:
         raise Failed("\n".join(["checkpatch.pl --strict says:", *bad]))
 

@@ -20,6 +20,7 @@ from common import BASE, CACHE, OUT, SRC, TREE, Failed, git, lock, main, need_sp
 SERIES = SRC / "series"
 COMMITS_TREE = CACHE / "tree-commits"   # where one commit after the other is built
 TREES = (TREE, COMMITS_TREE)
+LENT = CACHE / "lent"                   # what files of the tree were before a test changed them
 # New files of the series stand in the checkout under these.
 FOLDERS = ("fs", "rust", "mm", "include", "Documentation", "tools", "kernel", "lib")
 
@@ -223,10 +224,23 @@ def unsaved(tree, old, wanted):
     return edited
 
 
+def lend(path):
+    """Keeps a copy of a file of the tree that is going to be changed for a while."""
+    copy(TREE / path, LENT / path)
+
+
+def put_back():
+    """Gives the files of the tree that were changed for a while their form before that."""
+    for kept in sorted(p for p in LENT.rglob("*") if p.is_file() and not p.name.endswith(".new~")):
+        copy(kept, TREE / kept.relative_to(LENT))
+        kept.unlink()
+
+
 def lay(force=False, tree=TREE, count=None):
     """Brings a kernel tree to the state after the last commit, or after the
     first count ones."""
     unpack_base()
+    put_back()
     series = commits()[:count]
     with tempfile.TemporaryDirectory() as tmp:
         folder = pathlib.Path(tmp)
@@ -282,6 +296,7 @@ def tree_differences():
 def save(name):
     """Brings edits made in the kernel tree back into the checkout; those to
     the base's files go into the commit called name."""
+    put_back()
     series = commits()
     chosen = [c for c in series if c.name == name]
     if not chosen:

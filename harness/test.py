@@ -4,14 +4,16 @@
 skipped. Fails when a test failed or when none ran."""
 
 import argparse
+import collections
 import dataclasses
 import os
 import pathlib
+import queue
 import re
 import shutil
 import sys
 import tempfile
-import time
+import threading
 
 import build
 import compile_fail
@@ -19,7 +21,7 @@ import guest
 import model
 import run as runner
 import series
-from common import SRC, TREE, Failed, lock, main, say
+from common import SRC, TREE, Failed, Progress, duration, lock, main, say, tell
 
 # The kernel's own reader of test results.
 sys.path.insert(0, str(TREE / "tools/testing/kunit"))
@@ -40,18 +42,18 @@ class Case:
         results = {leaf.result for leaf in self.leaves()}
         return next(r for r in ("not ok", "ok", "skip") if r in results)
 
-    def show(self, number, indent=""):
+    def ktap(self, number, indent=""):
+        """The lines that say so."""
+        lines = []
         if self.subtests:
-            print(f"{indent}    KTAP version 1")
-            print(f"{indent}    # Subtest: {self.name}")
-            print(f"{indent}    1..{len(self.subtests)}")
+            lines += [f"{indent}    KTAP version 1", f"{indent}    # Subtest: {self.name}",
+                      f"{indent}    1..{len(self.subtests)}"]
             for n, s in enumerate(self.subtests, 1):
-                s.show(n, indent + "    ")
+                lines += s.ktap(n, indent + "    ")
         outcome = self.outcome()
-        for note in self.notes if outcome == "not ok" else []:
-            print(f"{indent}# {note}")
+        lines += [f"{indent}# {note}" for note in self.notes if outcome == "not ok"]
         skip = f" # SKIP {' '.join(self.notes)}" if outcome == "skip" else ""
-        print(f"{indent}{'not ok' if outcome == 'not ok' else 'ok'} {number} {self.name}{skip}", flush=True)
+        return [*lines, f"{indent}{'not ok' if outcome == 'not ok' else 'ok'} {number} {self.name}{skip}"]
 
 
 def attempt(name, function):
@@ -103,6 +105,18 @@ def suites():
     """The KUnit suites of the series, each with the file that declares it."""
     return [(suite, path) for path in ours(".rs")
             for suite in re.findall(r"#\[kunit_tests\((\w+)\)\]", (SRC / path).read_text())]
+
+
+def prepare(kernels):
+    """Builds these kernels and the guest's file system, for all pieces at once."""
+    with lock():
+        series.lay()
+        for name in sorted(kernels, reverse=True):
+            build.build(name)
+        if kernels:
+            guest.make_image()
+    if kernels:
+        guest.accelerator(build.image(max(kernels)))
 
 
 def test_series():
@@ -171,19 +185,46 @@ RUST_SERVES = ("echo Y >/sys/module/task_mmu/parameters/rust && grep -q Y /sys/m
                " || { echo 'the kernel has no switch task_mmu.rust'; exit 1; }\n")
 
 
-def selftests(kernel, name, collection="proc", prepare="", after="", timeout=1500):
-    """A collection of the kernel's selftests with Rust serving, through the
-    kernel's own runner, with commands before and after it."""
-    with lock():
-        guest.make_image()
-    command = f"{RUST_SERVES}{prepare}\n/selftests/run_kselftest.sh -c {collection} -o {timeout // 2} 2>&1\n{after}"
-    result = guest.boot(command, name=name, kernel=kernel, timeout=timeout)
+# The programs of selftests/proc that take half of the time, which run beside the others.
+SLOW = ("proc-maps-errors", "proc-maps-race", "proc-maps-torture")
+
+
+def listed(collection="proc"):
+    """The programs of a collection of the kernel's selftests."""
+    lines = (guest.BUILT / "selftests/kselftest-list.txt").read_text().split()
+    return [line.split(":")[1] for line in lines if line.startswith(f"{collection}:")]
+
+
+class Programs:
+    """Says how many programs the kernel's runner has run."""
+
+    def __init__(self, progress, count):
+        self.progress = progress
+        self.count = count
+        self.done = 0
+        self.rest = b""
+
+    def write(self, data):
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        for line in lines:
+            if m := re.match(rb"(?:not )?ok \d+ selftests: \w+: (\S+)", line):
+                self.done += 1
+                self.progress.far = f"{self.done} of {self.count} programs, {m[1].decode()} the last"
+
+    def flush(self):
+        pass
+
+
+def selftests(kernel, name, wanted, collection="proc", prepare="", after="", timeout=1500):
+    """These programs of the kernel's selftests with Rust serving, through the kernel's own
+    runner, with commands before and after it."""
+    chosen = " ".join(f"-t {collection}:{program}" for program in wanted)
+    command = f"{RUST_SERVES}{prepare}\n/selftests/run_kselftest.sh {chosen} -o {timeout // 2} 2>&1\n{after}"
+    with Progress(name) as progress:
+        result = guest.boot(command, name=name, kernel=kernel, timeout=timeout, output=Programs(progress, len(wanted)))
     programs = kselftests(result.output.decode(errors="replace").splitlines())
-    listed = [line.split(":")[1] for line in
-              (guest.BUILT / "selftests/kselftest-list.txt").read_text().split()
-              if line.startswith(f"{collection}:")]
     cases = []
-    for program in listed:
+    for program in wanted:
         cases.append(programs.pop(program, None) or Case(program, "not ok", ["it gave no result"]))
     if after:
         # the status is that of the last command
@@ -219,8 +260,20 @@ def kselftests(lines):
     return programs
 
 
+def slow_selftests(kernel, name, **how):
+    return selftests(kernel, f"{name}-slow", [p for p in listed() if p in SLOW], **how)
+
+
+def other_selftests(kernel, name, **how):
+    return selftests(kernel, name, [p for p in listed() if p not in SLOW], **how)
+
+
+def test_selftests_slow():
+    return slow_selftests(guest.KERNEL, "selftests")
+
+
 def test_selftests():
-    return selftests(guest.KERNEL, "selftests")
+    return other_selftests(guest.KERNEL, "selftests")
 
 
 def test_mm_selftests():
@@ -230,7 +283,7 @@ def test_mm_selftests():
                # all of its tests take minutes; only those with `wp` read pagemap
                "export KSELFTEST_UFFD_UNIT_TESTS_ARGS='-f wp'\n"
                "export KSELFTEST_TRANSHUGE_STRESS_ARGS='-d 5 512'")
-    cases = selftests(guest.KERNEL, "mm-selftests", "mm", prepare)
+    cases = selftests(guest.KERNEL, "mm-selftests", listed("mm"), "mm", prepare)
     for case in cases:
         others = [leaf for leaf in case.leaves() if leaf.result != "ok"]
         passed = len(case.leaves()) - len(others)
@@ -292,8 +345,6 @@ def test_model_long():
 def torture(kernel, name, lines, seconds, after=""):
     """That many lines read while everything changes, in at most so many seconds,
     and commands after that."""
-    with lock():
-        guest.make_image()
     result = guest.boot(f"{RUST_SERVES}/selftests/proc/proc-maps-torture -l {lines} -t {seconds}"
                         f" || exit 1\n{after}",
                         name=name, kernel=kernel, timeout=seconds + 300)
@@ -303,39 +354,44 @@ def torture(kernel, name, lines, seconds, after=""):
 
 
 def test_torture_long():
-    with lock():
-        kernel = build.build("slim")
-    return torture(kernel, "torture", 20_000_000, 7200)
+    return torture(guest.KERNEL, "torture", 20_000_000, 7200)
 
 
 def maple_trees(name):
     """The test of maple trees."""
-    with lock():
-        kernel = build.build(name)
     module = build.BUILD / name / build.MAPLE_TREE_TEST
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(module, folder)
-        result = guest.boot(f"insmod /share/{module.name}", name=f"{name}-maple-trees", kernel=kernel,
+        result = guest.boot(f"insmod /share/{module.name}", name=f"{name}-maple-trees", kernel=build.image(name),
                             share=folder)
     told = re.search(r"maple_tree: (\d+) of (\d+) tests passed", "\n".join(result.log))
     passed = check("passed", told and 0 < int(told[1]) == int(told[2]), told[0] if told else "it does not say")
-    return Case("maple-trees", subtests=[passed, clean_log(result)])
+    return [Case("maple-trees", subtests=[passed, clean_log(result)])]
 
 
-def checked(name, lines=0, prepare="", after="", timeout=1500):
-    """KUnit, the selftests for proc and so many lines of torture on a kernel that
-    checks itself."""
-    with lock():
-        kernel = build.build(name)
-    cases = [Case("kunit", subtests=kunit(kernel, f"{name}-kunit")),
-             Case("selftests", subtests=selftests(kernel, f"{name}-selftests", "proc", prepare, after, timeout))]
-    if lines:
-        cases.append(Case("torture", subtests=torture(kernel, f"{name}-torture", lines, 3600, after)))
-    return cases
+def test_debug_kunit():
+    return [Case("kunit", subtests=kunit(build.image("debug"), "debug-kunit"))]
 
 
-def test_debug():
-    return [*checked("debug"), maple_trees("debug")]
+def test_debug_selftests_slow():
+    return [Case("selftests-slow", subtests=slow_selftests(build.image("debug"), "debug-selftests"))]
+
+
+def test_debug_selftests():
+    return [Case("selftests", subtests=other_selftests(build.image("debug"), "debug-selftests"))]
+
+
+def test_debug_maple_trees():
+    return maple_trees("debug")
+
+
+def checked(name, prepare="", after="", timeout=4800):
+    """KUnit, the selftests for proc and 1,000,000 lines of torture on a kernel that checks
+    itself."""
+    kernel = build.image(name)
+    return [Case("kunit", subtests=kunit(kernel, f"{name}-kunit")),
+            Case("selftests", subtests=selftests(kernel, f"{name}-selftests", listed(), "proc", prepare, after, timeout)),
+            Case("torture", subtests=torture(kernel, f"{name}-torture", 1_000_000, 3600, after))]
 
 
 # Memory is lost if it is so in a second scan; a report goes to the kernel's log.
@@ -344,7 +400,7 @@ LEAKS = "for n in 1 2 3; do echo scan >/sys/kernel/debug/kmemleak || exit 1; sle
 
 def test_kasan():
     # DEBUG_VM_MAPLE_TREE checks all of a tree after each change
-    return checked("kasan", 1_000_000, "export PROC_MAPS_FEWER=20", LEAKS, 4800)
+    return checked("kasan", "export PROC_MAPS_FEWER=20", LEAKS)
 
 
 # KCSAN turns itself off where it finds that it does not work.
@@ -352,7 +408,7 @@ WATCHES = "cat /sys/kernel/debug/kcsan; grep -q '^enabled: 1' /sys/kernel/debug/
 
 
 def test_kcsan():
-    return checked("kcsan", 1_000_000, after=WATCHES, timeout=4800)
+    return checked("kcsan", after=WATCHES)
 
 
 def refused(word, **how):
@@ -366,93 +422,157 @@ def refused(word, **how):
 
 def test_harness():
     """What `make run` promises, and that what must fail a test does."""
-    with lock():
-        guest.make_image()
     tour = guest.boot(runner.TOUR, name="harness")
     text = tour.output.decode()
     cases = [check("tour", tour.status == 0 and re.search(r"^Rust \(", text, re.M)
                    and re.search(r"^10\d\d\d$", text, re.M), *text.splitlines()),
-             clean_log(tour),
-             check("exit-status", guest.boot("exit 7", name="harness").status == 7)]
+             clean_log(tour)]
     with tempfile.TemporaryDirectory() as folder:
         shared = pathlib.Path(folder)
         (shared / "in").write_text("from the host")
-        guest.boot("cp /share/in /share/out", name="harness", share=folder)
-        cases.append(check("share", (shared / "out").is_file()
-                           and (shared / "out").read_text() == "from the host"))
-    one = guest.boot("nproc", name="harness", accel="icount")
-    cases.append(check("icount-one-cpu", one.output == b"1\n"))
-    told = guest.boot("echo 'WARNING: not one, a test of the harness' >/dev/kmsg", name="harness")
-    cases.append(check("report-is-seen", len(told.reports()) == 1))
+        one = guest.boot("echo 'WARNING: not one, a test of the harness' >/dev/kmsg; cp /share/in /share/out; exit 7",
+                         name="harness", share=folder)
+        cases += [check("exit-status", one.status == 7),
+                  check("report-is-seen", len(one.reports()) == 1),
+                  check("share", (shared / "out").is_file() and (shared / "out").read_text() == "from the host")]
+    counting = guest.boot("nproc", name="harness", accel="icount")
+    cases.append(check("icount-one-cpu", counting.output == b"1\n"))
     cases.append(check("hang-is-killed", refused("was killed", command="sleep 1000", timeout=10)))
     cases.append(check("panic-is-told", refused("Kernel panic", command="", append="rdinit=/bin/false")))
     return cases
 
 
-PIECES = {
-    "series": (test_series, "the patches apply, and git am gives the laid tree"),
-    "model": (test_model, "the protocols in interleavings with writers, on the host"),
-    "build": (test_build, "the kernel builds without a warning"),
-    "compile-fail": (test_compile_fail, "misuse of the abstractions does not compile"),
-    "kunit": (test_kunit, "KUnit suites and doctests"),
-    "events": (test_events, "counters and tracepoints"),
-    "selftests": (test_selftests, "the kernel's selftests for proc, with Rust serving"),
-    "mm-selftests": (test_mm_selftests, "the kernel's selftests for mm that read smaps or pagemap"),
-    "harness": (test_harness, "the guest, and that errors in it are seen"),
-    "matrix": (test_matrix, "other configurations and arm64 build without a warning"),
-    "commits": (test_commits, "each commit builds without a warning"),
-    "debug": (test_debug, "kunit, selftests and the test of maple trees on a kernel with lockdep and other checks"),
+@dataclasses.dataclass
+class Job:
+    """A part of a piece that runs by itself."""
+    run: object         # gives cases
+    seconds: int        # that it takes, about, on two cores
+    cores: int = 2      # that it keeps busy
+
+
+@dataclasses.dataclass
+class Piece:
+    """What can be asked for by name."""
+    what: str
+    jobs: list
+    needs: str = ""     # a kernel and the guest's file system, made before anything runs
+
+
+QUICK = {
+    "series": Piece("the patches apply, and git am gives the laid tree", [Job(test_series, 5, 1)]),
+    "build": Piece("the kernel builds without a warning", [Job(test_build, 5)]),
+    "compile-fail": Piece("misuse of the abstractions does not compile", [Job(test_compile_fail, 10, 1)], "slim"),
+    "kunit": Piece("KUnit suites and doctests", [Job(test_kunit, 10, 1)], "slim"),
+    "events": Piece("counters and tracepoints", [Job(test_events, 6, 1)], "slim"),
+    "selftests": Piece("the kernel's selftests for proc, with Rust serving",
+                       [Job(test_selftests_slow, 120, 1), Job(test_selftests, 120, 1)], "slim"),
+    "model": Piece("the protocols in interleavings with writers, on the host", [Job(test_model, 60)]),
+    "harness": Piece("the guest, and that errors in it are seen", [Job(test_harness, 40, 1)], "slim"),
 }
-# Only when they are named, since they take long.
+MORE = {
+    "mm-selftests": Piece("the kernel's selftests for mm that read smaps or pagemap",
+                          [Job(test_mm_selftests, 100, 1)], "slim"),
+    "debug": Piece("kunit, selftests and the test of maple trees on a kernel with lockdep and other checks",
+                   [Job(test_debug_kunit, 60, 1), Job(test_debug_selftests_slow, 300, 1),
+                    Job(test_debug_selftests, 300, 1), Job(test_debug_maple_trees, 60, 1)], "debug"),
+    "matrix": Piece("other configurations and arm64 build without a warning", [Job(test_matrix, 60)]),
+    "commits": Piece("each commit builds without a warning", [Job(test_commits, 550)]),
+}
 LONG = {
-    "model-long": (test_model_long, "as model, with two writers everywhere"),
-    "torture-long": (test_torture_long, "20,000,000 lines of proc-maps-torture"),
-    "kasan": (test_kasan, "as debug, also with KASAN and kmemleak, and 1,000,000 lines of torture"),
-    "kcsan": (test_kcsan, "the same with KCSAN"),
+    "model-long": Piece("as model, with two writers everywhere", [Job(test_model_long, 1800)]),
+    "torture-long": Piece("20,000,000 lines of proc-maps-torture", [Job(test_torture_long, 100)], "slim"),
+    "kasan": Piece("as debug, also with KASAN and kmemleak, and 1,000,000 lines of torture", [Job(test_kasan, 2100)], "kasan"),
+    "kcsan": Piece("the same with KCSAN", [Job(test_kcsan, 1600)], "kcsan"),
 }
+PIECES = QUICK | MORE | LONG
+
+
+def estimate(pieces):
+    """Seconds that they take side by side."""
+    jobs = [job for piece in pieces for job in piece.jobs]
+    cores = os.cpu_count()
+    return max([sum(j.seconds * min(j.cores, cores) for j in jobs) // cores, *(j.seconds for j in jobs)])
+
+
+def side_by_side(pieces, done):
+    """Runs the jobs of the named pieces, each as soon as there are as many cores for it as it
+    keeps busy, the longest first. Calls done(name, cases) for each piece in their order."""
+    cores = free = os.cpu_count()
+    waiting = sorted(((name, n, job) for name, piece in pieces.items() for n, job in enumerate(piece.jobs)),
+                     key=lambda item: -item[2].seconds)
+    results = {name: {} for name in pieces}
+    left = list(pieces)
+    ended = queue.Queue()
+
+    def work(name, n, job):
+        try:
+            cases = job.run()
+        except Failed as e:
+            cases = [Case(job.run.__name__, "not ok", str(e).splitlines())]
+        except BaseException as e:      # raised where it ends this program
+            ended.put((name, n, job, e))
+            return
+        ended.put((name, n, job, cases))
+
+    running = 0
+    with Progress("make test", estimate(pieces.values())) as progress:
+        while waiting or running:
+            for item in list(waiting):
+                if min(item[2].cores, cores) <= free:
+                    waiting.remove(item)
+                    free -= min(item[2].cores, cores)
+                    running += 1
+                    threading.Thread(target=work, args=item, daemon=True).start()
+            name, n, job, cases = ended.get()
+            running -= 1
+            free += min(job.cores, cores)
+            if isinstance(cases, BaseException):
+                raise cases
+            results[name][n] = cases
+            while left and len(results[left[0]]) == len(pieces[left[0]].jobs):
+                name = left.pop(0)
+                done(name, [case for _, cases in sorted(results[name].items()) for case in cases])
+            progress.far = f"{len(pieces) - len(left)} of {len(pieces)} pieces"
 
 
 def run():
-    pieces = "\n".join(f"  {name:14}{what}" for name, (_, what) in PIECES.items())
-    pieces += "\nonly when they are named:\n"
-    pieces += "\n".join(f"  {name:14}{what}" for name, (_, what) in LONG.items())
-    parser = argparse.ArgumentParser(description=__doc__, epilog=f"pieces:\n{pieces}",
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    def told(pieces):
+        return "\n".join(f"  {name:14}{piece.what}" for name, piece in pieces.items())
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"pieces:\n{told(QUICK)}\nwith --all, too:\n{told(MORE)}\nonly when they are named:\n{told(LONG)}")
     parser.add_argument("--only", metavar="A,B", default=os.environ.get("ONLY", ""),
                         help="run only these pieces (or ONLY=A,B)")
+    parser.add_argument("--all", action="store_true", help="run more than what `make test` does")
     args = parser.parse_args()
-    names = [n for n in re.split(r"[,\s]+", args.only) if n] or list(PIECES)
+    names = [n for n in re.split(r"[,\s]+", args.only) if n] or list(QUICK | MORE if args.all else QUICK)
     for name in names:
-        if name not in PIECES | LONG:
-            raise Failed(f"there is no piece {name}; there are: {', '.join(PIECES | LONG)}")
+        if name not in PIECES:
+            raise Failed(f"there is no piece {name}; there are: {', '.join(PIECES)}")
     guest.asked()
+    pieces = {name: PIECES[name] for name in dict.fromkeys(names)}
+    say(f"running {', '.join(pieces)}: about {duration(estimate(pieces.values()))} on {os.cpu_count()} cores, "
+        "and before that what has to be built (the first time some 12 minutes a kernel)")
+    prepare({piece.needs for piece in pieces.values() if piece.needs})
 
-    # what all pieces stand on
-    with lock():
-        series.lay()
-        if set(names) & {"compile-fail", "kunit", "events", "selftests", "mm-selftests", "harness"}:
-            build.build("slim")
-            guest.make_image()
     print("KTAP version 1")
-    print(f"1..{len(names)}", flush=True)
-    done = []
-    for number, name in enumerate(names, 1):
-        start = time.monotonic()
-        try:
-            case = Case(name, subtests=(PIECES | LONG)[name][0]())
-        except Failed as e:
-            case = Case(name, "not ok", str(e).splitlines())
-        case.show(number)
-        say(f"{name}: {time.monotonic() - start:.0f} s")
-        done.append(case)
+    print(f"1..{len(pieces)}", flush=True)
+    counts = collections.Counter()
+    failed = []
 
-    results = [leaf.result for case in done for leaf in case.leaves()]
-    counts = [results.count(r) for r in ("ok", "not ok", "skip")]
-    failed = [case.name for case in done if case.outcome() == "not ok"]
+    def done(name, cases):
+        case = Case(name, subtests=cases or [Case("results", "not ok", ["there are none"])])
+        counts.update(leaf.result for leaf in case.leaves())
+        if case.outcome() == "not ok":
+            failed.append(name)
+        tell(case.ktap(list(pieces).index(name) + 1))
+
+    side_by_side(pieces, done)
     if failed:
         print(f"# failed: {' '.join(failed)}")
-    print("{} passed, {} failed, {} skipped".format(*counts), flush=True)
-    return 0 if counts[0] and not counts[1] else 1
+    print(f"{counts['ok']} passed, {counts['not ok']} failed, {counts['skip']} skipped", flush=True)
+    return 0 if counts["ok"] and not counts["not ok"] else 1
 
 
 if __name__ == "__main__":
