@@ -2,7 +2,7 @@
 
 # Handed to the harness through the environment as they were typed: a `$` in
 # CMD is the guest's.
-vars := CMD SHARE ICOUNT ACCEL TIMEOUT ONLY COMMIT FORCE CACHE MIRROR
+vars := CMD SHARE ICOUNT ACCEL TIMEOUT ONLY COMMIT SET FORCE CACHE MIRROR
 define hand_on
 ifneq ($$(origin $(1)),undefined)
 override $(1) := $$(value $(1))
@@ -33,10 +33,10 @@ make bench    instructions per line and VMA, Rust against C; how long readers
 
 make build    build the kernel and the guest's file system, and no more
 make lay      bring the kernel tree in the cache to the end of the series
-make save COMMIT=NN-name
+make save COMMIT=SET/NN-name
               bring edits made in the kernel tree back into the checkout; those
               to files of the base go into that commit of series/
-make series   write the patches and the cover letter for `git am` to out/series
+make series   write the sets of patches for `git am` to out/series (SET=NAME: one)
 
 Everything else is made on the way, as far as something changed. Variables:
 

@@ -18,7 +18,7 @@ from common import CACHE, SRC, TREE, Failed, lock, main, say
 CLEAN = CACHE / "checkpatch"
 
 # Texts that git or `git am` take as they are.
-NO_LICENSE = re.compile(r"series/(cover|[^/]+/(message|files|edits\.patch))|LICENSE.*")
+NO_LICENSE = re.compile(r"series/(sets|[^/]+/(cover|[^/]+/(message|files|edits\.patch)))|LICENSE.*")
 
 
 def sources():
@@ -53,7 +53,7 @@ CHECKPATCH = ["scripts/checkpatch.pl", "--strict", "--codespell", "--show-types"
 
 def checkpatch():
     with lock():
-        patches, _ = series.export(quiet=True)
+        mails, _ = series.export(quiet=True)
     tool = b"".join((TREE / "scripts" / name).read_bytes() for name in ("checkpatch.pl", "spelling.txt"))
     CLEAN.mkdir(exist_ok=True)
     used = set()
@@ -68,7 +68,7 @@ def checkpatch():
         done = subprocess.run([*CHECKPATCH, patch], cwd=TREE, capture_output=True, text=True)
         text = patch.read_text().splitlines()
         # the assertion of the base's test of maple trees crashes nothing
-        bad = [line.removeprefix(str(patch.parent) + "/") for line in done.stdout.splitlines()
+        bad = [line.removeprefix(str(patch.parents[1]) + "/") for line in done.stdout.splitlines()
                if not ((m := re.search(r":(\d+): WARNING:AVOID_BUG:", line))
                        and "MT_BUG_ON(" in text[int(m[1]) - 1])]
         if done.returncode and not done.stdout:
@@ -78,7 +78,8 @@ def checkpatch():
         return bad
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        bad = [line for lines in pool.map(check, patches[1:]) for line in lines]
+        patches = [patch for patches in mails.values() for patch in patches[1:]]
+        bad = [line for lines in pool.map(check, patches) for line in lines]
     for old in set(CLEAN.iterdir()) - used:
         old.unlink()
     if bad:

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Turns the checkout into a patch series over the base kernel, and back.
+"""Turns the checkout into sets of patches over the base kernel, and back.
 
-series/NN-name/ is one commit: `message`, `files` (the new files it brings, one
+series/sets names the sets in their order, each a folder of series/ with a `cover`.
+series/SET/NN-name/ is one commit: `message`, `files` (the new files it brings, one
 path a line) and `edits.patch` (changes to files that the base has).
 """
 
@@ -66,11 +67,12 @@ def unpack_base():
 
 
 class Commit:
-    """One folder of series/."""
+    """One folder of a set."""
 
     def __init__(self, folder):
         self.folder = folder
-        self.name = folder.name
+        self.set = folder.parent.name
+        self.name = f"{self.set}/{folder.name}"
         try:
             self.message = (folder / "message").read_text()
         except FileNotFoundError:
@@ -88,11 +90,22 @@ class Commit:
             raise Failed(f"series/{self.name} has neither `files` nor an `edits.patch`")
 
 
+def sets():
+    """The names of the sets, in the order in which they are applied."""
+    try:
+        names = (SERIES / "sets").read_text().split()
+    except FileNotFoundError:
+        raise Failed("series/ has no file `sets`, which names the sets in their order") from None
+    folders = {f.name for f in SERIES.iterdir() if f.is_dir()}
+    if sorted(folders) != sorted(names) or any(not list((SERIES / n).glob("*/message")) for n in names):
+        raise Failed(f"series/sets names {' '.join(names)}; the folders there are {' '.join(sorted(folders))}")
+    return names
+
+
 def commits():
-    folders = sorted(f for f in SERIES.iterdir() if f.is_dir())
-    if not folders:
+    series = [Commit(f) for name in sets() for f in sorted((SERIES / name).iterdir()) if f.is_dir()]
+    if not series:
         raise Failed("series/ holds no commit")
-    series = [Commit(f) for f in folders]
     owner = {}
     for c in series:
         for path in c.files:
@@ -254,7 +267,7 @@ def lay(force=False, tree=TREE, count=None):
         wanted |= {p: BASE / p for p in set(old) - ours}
         for p in [] if force else unsaved(tree, old, wanted):
             say(f"{p} has edits in the kernel tree that are not in the series; they stay "
-                "(`make save COMMIT=NN-name` keeps them, `make lay FORCE=1` drops them)")
+                "(`make save COMMIT=SET/NN-name` keeps them, `make lay FORCE=1` drops them)")
             del wanted[p]
         changed = 0
         for p, source in wanted.items():
@@ -400,48 +413,61 @@ def merge(folder, work, id, last, path, c):
                          "name that one as COMMIT")
 
 
-def export(quiet=False):
-    """Writes the series as mails for `git am`."""
+def export(wanted=None, quiet=False):
+    """Writes the sets, or the one that is wanted, as mails for `git am`. Gives the mails
+    of each, the cover letter first, and the git tree after all of them."""
     unpack_base()
-    series = commits()
-    cover = SERIES / "cover"
-    if not cover.exists():
-        raise Failed("series/ has no file `cover`: subject, blank line, body of the cover letter")
-    subject, _, body = cover.read_text().partition("\n")
+    if wanted and wanted not in sets():
+        raise Failed(f"SET={wanted} names no set; there are: {' '.join(sets())}")
     target = OUT / "series"
     shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
+    mails = {}
     with tempfile.TemporaryDirectory() as tmp:
         folder = pathlib.Path(tmp)
-        make_commits(folder, series)
-        who = {"GIT_COMMITTER_NAME": series[-1].author, "GIT_COMMITTER_EMAIL": series[-1].address}
-        git("format-patch", "-q", "--cover-letter", "--no-signature", "--no-renames", "-o", target,
-            f"HEAD~{len(series)}", cwd=folder, env=who)
+        series = commits()
+        ids = make_commits(folder, series)
         last = git("rev-parse", "HEAD^{tree}", cwd=folder).decode().strip()
+        for name in [wanted] if wanted else sets():
+            mine = [n for n, c in enumerate(series) if c.set == name]
+            mails[name] = mail(folder, series[mine[-1]], f"{ids[mine[0]]}~..{ids[mine[-1]]}", target / name)
+    for name, patches in mails.items() if not quiet else ():
+        say(f"wrote {len(patches) - 1} patches and the cover letter to {shown(target / name)}")
+    return mails, last
+
+
+def mail(folder, final, commits, target):
+    """Writes the commits of one set, up to the one called final, as mails to target."""
+    cover = SERIES / final.set / "cover"
+    if not cover.exists():
+        raise Failed(f"series/{final.set} has no file `cover`: subject, blank line, body of the cover letter")
+    subject, _, body = cover.read_text().partition("\n")
+    target.mkdir(parents=True)
+    who = {"GIT_COMMITTER_NAME": final.author, "GIT_COMMITTER_EMAIL": final.address}
+    git("format-patch", "-q", "--cover-letter", "--no-signature", "--no-renames", "-o", target, commits,
+        cwd=folder, env=who)
     letter = target / "0000-cover-letter.patch"
     letter.write_text(letter.read_text().replace("*** SUBJECT HERE ***", subject)
                       .replace("*** BLURB HERE ***", body.strip()))
-    if not quiet:
-        say(f"wrote {len(series)} patches and the cover letter to {shown(target)}")
-    return sorted(target.glob("*.patch")), last
+    return sorted(target.glob("*.patch"))
 
 
 def check():
-    """Applies the exported patches to a pristine base with git am, and
-    compares the outcome with the series and with the laid tree."""
-    patches, last = export(quiet=True)
+    """Applies the exported sets to a pristine base with git am, and compares
+    the outcome with the series and with the laid tree."""
+    mails, last = export(quiet=True)
     series = commits()
     with tempfile.TemporaryDirectory() as tmp:
         folder = pathlib.Path(tmp)
         scratch(folder, series)
         who = {"GIT_COMMITTER_NAME": "check", "GIT_COMMITTER_EMAIL": "check@localhost"}
-        git("am", "-q", *patches[1:], cwd=folder, env=who)
+        for patches in mails.values():
+            git("am", "-q", *patches[1:], cwd=folder, env=who)
         if git("rev-parse", "HEAD^{tree}", cwd=folder).decode().strip() != last:
             raise Failed("git am of the exported patches gives other files than the series")
         for p in {p for c in series for p in c.files + c.edited}:
             if digest(folder / p) != digest(TREE / p):
                 raise Failed(f"{p} in the kernel tree is not what the series gives: run `make lay`")
-    say(f"{len(patches) - 1} patches apply with git am and give the laid tree")
+    say(f"{len(series)} patches apply with git am and give the laid tree")
 
 
 def run():
@@ -454,7 +480,8 @@ def run():
     p = sub.add_parser("save", help="bring edits made in the kernel tree back into the checkout")
     p.add_argument("commit", nargs="?", default=os.environ.get("COMMIT"),
                    help="the commit that edits of the base's files belong to (or COMMIT=)")
-    sub.add_parser("export", help="write the series for `git am` to out/series")
+    p = sub.add_parser("export", help="write the sets for `git am` to out/series")
+    p.add_argument("set", nargs="?", default=os.environ.get("SET"), help="only this one (or SET=)")
     sub.add_parser("check", help="apply the exported series to a pristine base and compare")
     args = parser.parse_args()
     with lock():
@@ -463,7 +490,7 @@ def run():
         elif args.do == "save":
             save(args.commit)
         elif args.do == "export":
-            export()
+            export(args.set)
         else:
             check()
     return 0

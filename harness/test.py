@@ -186,7 +186,13 @@ RUST_SERVES = ("echo Y >/sys/module/task_mmu/parameters/rust && grep -q Y /sys/m
 
 
 # The programs of selftests/proc that take half of the time, which run beside the others.
-SLOW = ("proc-maps-errors", "proc-maps-race", "proc-maps-torture")
+SLOW = ("proc-maps-errors", "proc-maps-query", "proc-maps-race", "proc-maps-torture")
+
+# For `make test`. Without arguments these programs take all that they know: five times as
+# many random queries, and allocations of pages and copies to user space that fail, for
+# which the kernel of the piece `debug` is configured.
+SHORT = ("export PROC_MAPS_QUERY_CALLS=100000 KSELFTEST_PROC_MAPS_FAULTS_ARGS="
+         "'-v maps_slab -v smaps_slab -v smaps_rollup_slab -v numa_maps_slab'")
 
 
 def listed(collection="proc"):
@@ -196,20 +202,24 @@ def listed(collection="proc"):
 
 
 class Programs:
-    """Says how many programs the kernel's runner has run."""
+    """Says how many programs the kernel's runner has run, and which took longest."""
 
     def __init__(self, progress, count):
         self.progress = progress
         self.count = count
-        self.done = 0
+        self.took = []
+        self.since = 0
         self.rest = b""
 
     def write(self, data):
         *lines, self.rest = (self.rest + data).split(b"\n")
         for line in lines:
             if m := re.match(rb"(?:not )?ok \d+ selftests: \w+: (\S+)", line):
-                self.done += 1
-                self.progress.far = f"{self.done} of {self.count} programs, {m[1].decode()} the last"
+                now = self.progress.seconds()
+                self.took.append((now - self.since, m[1].decode()))
+                self.since = now
+                longest = ", ".join(f"{name} {took:.0f} s" for took, name in sorted(self.took, reverse=True)[:5])
+                self.progress.far = f"{len(self.took)} of {self.count} programs (the longest {longest})"
 
     def flush(self):
         pass
@@ -269,11 +279,11 @@ def other_selftests(kernel, name, **how):
 
 
 def test_selftests_slow():
-    return slow_selftests(guest.KERNEL, "selftests")
+    return slow_selftests(guest.KERNEL, "selftests", prepare=SHORT)
 
 
 def test_selftests():
-    return other_selftests(guest.KERNEL, "selftests")
+    return other_selftests(guest.KERNEL, "selftests", prepare=SHORT)
 
 
 def test_mm_selftests():
@@ -532,7 +542,8 @@ def side_by_side(pieces, done):
             while left and len(results[left[0]]) == len(pieces[left[0]].jobs):
                 name = left.pop(0)
                 done(name, [case for _, cases in sorted(results[name].items()) for case in cases])
-            progress.far = f"{len(pieces) - len(left)} of {len(pieces)} pieces"
+            complete = sum(len(results[name]) == len(piece.jobs) for name, piece in pieces.items())
+            progress.far = f"{complete} of {len(pieces)} pieces"
 
 
 def run():
