@@ -186,12 +186,13 @@ RUST_SERVES = ("echo Y >/sys/module/task_mmu/parameters/rust && grep -q Y /sys/m
 
 
 # The programs of selftests/proc that take half of the time, which run beside the others.
-SLOW = ("proc-maps-errors", "proc-maps-query", "proc-maps-race", "proc-maps-torture")
+SLOW = ("proc-maps-errors", "proc-maps-faults", "proc-maps-query", "proc-maps-race", "proc-maps-rename",
+        "proc-maps-torture")
 
-# For `make test`. Without arguments these programs take all that they know: five times as
-# many random queries, and allocations of pages and copies to user space that fail, for
-# which the kernel of the piece `debug` is configured.
-SHORT = ("export PROC_MAPS_QUERY_CALLS=100000 KSELFTEST_PROC_MAPS_FAULTS_ARGS="
+# For `make test`: fewer random queries, and a third of the times that one situation is made.
+# Allocations of pages and copies to user space can fail on the kernel of the piece `debug`,
+# which makes all of it.
+SHORT = ("export PROC_MAPS_SHORT=3 PROC_MAPS_QUERY_CALLS=100000 KSELFTEST_PROC_MAPS_FAULTS_ARGS="
          "'-v maps_slab -v smaps_slab -v smaps_rollup_slab -v numa_maps_slab'")
 
 
@@ -475,9 +476,9 @@ QUICK = {
     "kunit": Piece("KUnit suites and doctests", [Job(test_kunit, 10, 1)], "slim"),
     "events": Piece("counters and tracepoints", [Job(test_events, 6, 1)], "slim"),
     "selftests": Piece("the kernel's selftests for proc, with Rust serving",
-                       [Job(test_selftests_slow, 120, 1), Job(test_selftests, 120, 1)], "slim"),
-    "model": Piece("the protocols in interleavings with writers, on the host", [Job(test_model, 60)]),
-    "harness": Piece("the guest, and that errors in it are seen", [Job(test_harness, 40, 1)], "slim"),
+                       [Job(test_selftests_slow, 180, 1), Job(test_selftests, 180, 1)], "slim"),
+    "model": Piece("the protocols in interleavings with writers, on the host", [Job(test_model, 45)]),
+    "harness": Piece("the guest, and that errors in it are seen", [Job(test_harness, 35, 1)], "slim"),
 }
 MORE = {
     "mm-selftests": Piece("the kernel's selftests for mm that read smaps or pagemap",

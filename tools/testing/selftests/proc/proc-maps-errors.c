@@ -95,6 +95,7 @@ static void repeat(struct __test_metadata *_metadata, situation_t situation,
 	struct run run = { .arg = arg };
 	long before = 0, after;
 
+	times = maps_times(times);
 	for (int i = 0; i < times; i++) {
 		/* caches are warm by then */
 		if (i == times / 10)

@@ -218,12 +218,13 @@ static void read_whole(struct __test_metadata *_metadata, const struct change *c
 
 TEST_F_TIMEOUT(maps_rename, while_it_is_read, 300)
 {
+	const int rounds = maps_times(ROUNDS);
 	int several[2] = {};
 
 	ASSERT_EQ(0, pthread_create(&self->changer, NULL, keep_changing,
 				    (void *)variant->change));
 	self->changes = true;
-	for (int i = 0; i < ROUNDS; i++) {
+	for (int i = 0; i < rounds; i++) {
 		for (int impl = MAPS_C; impl <= MAPS_RUST; impl++) {
 			read_whole(_metadata, variant->change, self->target.pid, impl,
 				   PAGE, &several[impl]);
@@ -232,8 +233,8 @@ TEST_F_TIMEOUT(maps_rename, while_it_is_read, 300)
 		}
 	}
 	/* it was changed while it was read */
-	EXPECT_LT(ROUNDS / 10, several[MAPS_RUST]);
-	EXPECT_LT(ROUNDS / 10, several[MAPS_C]);
+	EXPECT_LT(rounds / 10, several[MAPS_RUST]);
+	EXPECT_LT(rounds / 10, several[MAPS_C]);
 }
 
 /* One open file, read again after each change */

@@ -407,6 +407,14 @@ static inline int map_new_file(const char *name)
 	return err;
 }
 
+/* @count, by the number in the environment that is called @by, if there is one */
+static inline int divided(int count, const char *by)
+{
+	const char *number = getenv(by);
+
+	return number && atoi(number) > 1 ? count / atoi(number) : count;
+}
+
 /*
  * Of so many mappings, as many as there are to be: PROC_MAPS_FEWER in the
  * environment divides it, for kernels that check all of an address space after
@@ -414,9 +422,16 @@ static inline int map_new_file(const char *name)
  */
 static inline int maps_count(int count)
 {
-	const char *fewer = getenv("PROC_MAPS_FEWER");
+	return divided(count, "PROC_MAPS_FEWER");
+}
 
-	return fewer && atoi(fewer) > 1 ? count / atoi(fewer) : count;
+/*
+ * As often as a situation is made of which one time says little: PROC_MAPS_SHORT
+ * in the environment divides it.
+ */
+static inline int maps_times(int times)
+{
+	return divided(times, "PROC_MAPS_SHORT");
 }
 
 /* @count mappings of one page each from SPOT on */
