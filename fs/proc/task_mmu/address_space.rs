@@ -3,6 +3,7 @@
 //! The address spaces of the kernel, as the protocol of [`walk`](crate::walk) sees them.
 
 use crate::{
+    lines::Printable,
     sums::Sum,
     walk::{AddressSpace, Event, LockError, StableVma},
 };
@@ -15,7 +16,7 @@ use kernel::{
     },
     mm::{
         virt::VmaRef,
-        vma_iter::{MmapVma, VmaIter},
+        vma_iter::{MmapVma, RcuSection, VmaIter},
         MmWithUser,
     },
     page::PAGE_SHIFT,
@@ -58,14 +59,25 @@ impl<'a> Held<'a> {
     }
 }
 
-/// Returns an error if the reader is being killed.
+/// Returns an error if nobody but the reader, which has pinned it, uses the address space any more.
+///
+/// Errors: `ESRCH`, as if the reader had come a moment later.
 #[inline]
-fn check_alive() -> Result {
-    if current!().fatal_signal_pending() {
-        Err(EINTR)
+fn check_used(mm: &MmWithUser) -> Result {
+    if mm.is_last_user() {
+        Err(ESRCH)
     } else {
         Ok(())
     }
+}
+
+/// Returns an error if the reader has to stop. Errors: `EINTR` if it is being killed, or `ESRCH`.
+#[inline]
+fn check(mm: &MmWithUser) -> Result {
+    if current!().fatal_signal_pending() {
+        return Err(EINTR);
+    }
+    check_used(mm)
 }
 
 impl<'a, S: PageStats> Sum<Pinned<'a>> for S {
@@ -102,7 +114,16 @@ impl<'a, S: PageStats> Sum<Pinned<'a>> for S {
     }
 }
 
-impl At<'_> {
+impl<'a> At<'a> {
+    /// Returns the address space.
+    #[inline]
+    pub(crate) fn mm(&self) -> &'a MmWithUser {
+        match self {
+            Self::Vma(locked) => locked.address_space(),
+            Self::Mmap(at) => at.address_space(),
+        }
+    }
+
     /// Returns the VMA.
     #[inline]
     pub(crate) fn vma(&self) -> &VmaRef {
@@ -117,6 +138,23 @@ impl AsRef<VmaRef> for At<'_> {
     #[inline]
     fn as_ref(&self) -> &VmaRef {
         self.vma()
+    }
+}
+
+impl Printable for At<'_> {
+    #[inline]
+    fn section(&self) -> Option<RcuSection> {
+        match self {
+            Self::Vma(locked) => Some(locked.section()),
+            Self::Mmap(_) => None,
+        }
+    }
+}
+
+impl Printable for Held<'_> {
+    #[inline]
+    fn section(&self) -> Option<RcuSection> {
+        None
     }
 }
 
@@ -289,7 +327,7 @@ mod vma_locks {
 
         fn wait(idle: VmaIter<'a>) -> Result<VmaIter<'a>> {
             fsleep(PAUSE);
-            check_alive()?;
+            check(idle.address_space())?;
             Ok(idle)
         }
 
@@ -350,19 +388,22 @@ mod vma_locks {
         }
 
         fn give_way(held: Held<'a>) -> Result<VmaIter<'a>> {
-            match held {
-                Held::Vma(vma) => Self::wait(vma.unlock()),
-                Held::Mmap(at) => {
-                    check_alive()?;
-                    Ok(at.unlock())
-                }
-            }
+            check(held.mm())?;
+            Ok(match held {
+                Held::Vma(vma) => Self::wait(vma.unlock())?,
+                Held::Mmap(at) => at.unlock(),
+            })
         }
 
         #[inline]
-        fn relax(_held: &Held<'a>) -> Result {
+        fn check(at: &At<'a>) -> Result {
+            check_used(at.mm())
+        }
+
+        #[inline]
+        fn relax(held: &Held<'a>) -> Result {
             cond_resched();
-            check_alive()
+            check(held.mm())
         }
 
         #[inline]
@@ -381,6 +422,10 @@ mod no_vma_locks {
     pub(crate) enum Never {}
 
     impl Never {
+        pub(super) fn section(&self) -> RcuSection {
+            match *self {}
+        }
+
         pub(super) fn address_space(&self) -> &'static MmWithUser {
             match *self {}
         }
@@ -500,17 +545,21 @@ mod no_vma_locks {
         }
 
         fn give_way(held: Held<'a>) -> Result<VmaIter<'a>> {
-            let idle = match held {
+            check(held.mm())?;
+            Ok(match held {
                 Held::Vma(never) => match never {},
                 Held::Mmap(at) => at.unlock(),
-            };
-            check_alive()?;
-            Ok(idle)
+            })
         }
 
-        fn relax(_held: &Held<'a>) -> Result {
+        fn check(at: &At<'a>) -> Result {
+            check_used(at.mm())
+        }
+
+        #[inline]
+        fn relax(held: &Held<'a>) -> Result {
             cond_resched();
-            check_alive()
+            check(held.mm())
         }
 
         fn identity(held: &Held<'a>) -> VmaIdentity {

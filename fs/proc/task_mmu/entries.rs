@@ -15,7 +15,7 @@ use kernel::{mm::vma_iter::GateVma, prelude::*, seq_file::Index};
 pub(crate) enum Entry<'s> {
     Vma(Held<'s>),
     Gate(GateVma),
-    /// The VMA is gone, and all after it.
+    /// The VMA is gone, and all after it, or the whole address space.
     Nothing,
 }
 
@@ -67,9 +67,12 @@ impl<'s> Entry<'s> {
         Ok(match self {
             Self::Vma(held) => {
                 let mm = held.mm();
-                match sums::sum_one(held, resume.address(), sum)? {
-                    Some(held) => Self::Vma(held),
-                    None => mm.gate_vma().map_or(Self::Nothing, Self::Gate),
+                match sums::sum_one(held, resume.address(), sum) {
+                    Ok(Some(held)) => Self::Vma(held),
+                    Ok(None) => mm.gate_vma().map_or(Self::Nothing, Self::Gate),
+                    // The file is at its end, as it is for who begins a chunk a moment later.
+                    Err(error) if error == ESRCH => Self::Nothing,
+                    Err(error) => return Err(error),
                 }
             }
             other => other,

@@ -2,21 +2,15 @@
 
 //! The line of a VMA, in `/proc/PID/maps` and at the head of an entry of `/proc/PID/smaps`.
 
-use crate::records::Resume;
 use core::ops::Range;
 use kernel::{
     fs::proc::name::{offset, LastFile, VmaFile, VmaName},
-    mm::virt::{flags, vm_flags_t, VmaRef},
+    mm::{
+        virt::{flags, vm_flags_t, VmaRef},
+        vma_iter::RcuSection, //
+    },
     seq_file::{self, SeqFile},
 };
-
-/// What is kept from one line to the next.
-#[derive(Default)]
-pub(crate) struct State {
-    pub(crate) resume: Resume,
-    /// It is let go at the end of each chunk.
-    pub(crate) last_file: LastFile,
-}
 
 /// The column at which names begin, if what is before them is not longer.
 const NAME: usize = 25 + 6 * core::mem::size_of::<usize>();
@@ -52,26 +46,32 @@ impl Fields {
     }
 }
 
-/// Prints the line of the VMA that `at` has locked, and lets it go by `leave` as soon as it is not
-/// needed any more.
+/// A VMA that is locked while a line about it is printed.
+pub(crate) trait Printable: AsRef<VmaRef> {
+    /// Returns the RCU section in which the VMA is locked, if it is locked in one.
+    fn section(&self) -> Option<RcuSection>;
+}
+
+/// Prints the line of the VMA that `at` has locked, and lets it go by `leave`.
 ///
-/// That is when all numbers have been copied, and the reader has a reference to the file, which it
-/// keeps for the next lines. A name that is part of the VMA is printed while that is locked.
+/// That comes first where all that the line says has been copied, or stands in the line that
+/// `last_file` is about. Otherwise the line is printed with the VMA locked, which keeps the file
+/// open whose path is looked up, and is what a name may be part of.
 ///
 /// Mirrors `show_map_vma`.
 #[inline(always)]
-pub(crate) fn print<V: AsRef<VmaRef>, T>(
+pub(crate) fn print<V: Printable, T>(
     m: &SeqFile,
     at: V,
     last_file: &mut LastFile,
     leave: impl FnOnce(V) -> T,
 ) -> T {
     let vma = at.as_ref();
+    let fields = Fields::of(vma);
 
-    match VmaFile::of(vma) {
-        None => match VmaName::of(vma) {
+    let Some(file) = VmaFile::of(vma) else {
+        return match VmaName::of(vma) {
             None => {
-                let fields = Fields::of(vma);
                 let left = leave(at);
                 let mut line = m.line();
                 fields.print(&mut line, None);
@@ -79,30 +79,31 @@ pub(crate) fn print<V: AsRef<VmaRef>, T>(
                 left
             }
             Some(name) => {
-                print_named(m, Fields::of(vma), None, name);
+                print_named(m, fields, None, name);
                 leave(at)
             }
-        },
-        Some(file) => {
-            let fields = Fields::of(vma);
-            let offset = offset(vma);
-            match VmaName::of_memory(vma) {
-                None => {
-                    let file = last_file.keep(file);
-                    let left = leave(at);
-                    let mut line = m.line();
-                    fields.print(&mut line, Some(offset));
-                    file.print(&mut line, NAME);
-                    line.finish();
-                    left
-                }
-                Some(name) => {
-                    print_named(m, fields, Some((offset, file)), name);
-                    leave(at)
-                }
-            }
-        }
+        };
+    };
+
+    let offset = offset(vma);
+    if let Some(name) = VmaName::of_memory(vma) {
+        print_named(m, fields, Some((offset, file)), name);
+        return leave(at);
     }
+
+    let section = at.section();
+    let mut line = m.line();
+    if let Some(same) = last_file.again(file, section, &line) {
+        let left = leave(at);
+        fields.print(&mut line, Some(offset));
+        same.print(&mut line, NAME);
+        line.finish();
+        return left;
+    }
+    fields.print(&mut line, Some(offset));
+    line.out_of_line(|line| last_file.print(file, section, line, NAME));
+    line.finish();
+    leave(at)
 }
 
 /// Prints the line of a VMA with a name that is not the path of its file.

@@ -4,9 +4,9 @@
 
 use crate::{
     address_space::{At, Left},
-    lines::{print, State},
+    lines::print,
     query,
-    records::{self, Process, Record, Session},
+    records::{self, Process, Record, Resume, Session},
 };
 use kernel::{
     error::code::ENOIOCTLCMD,
@@ -24,6 +24,14 @@ use kernel::{
 
 /// An open `/proc/PID/maps`.
 pub(crate) struct Maps(Process);
+
+/// What is kept from one line to the next.
+#[derive(Default)]
+pub(crate) struct State {
+    resume: Resume,
+    /// It is forgotten at the end of each chunk.
+    last_file: LastFile,
+}
 
 impl Operations for Maps {
     type State = State;
@@ -85,7 +93,7 @@ impl Operations for Maps {
 }
 
 impl PidFile for Maps {
-    fn open(inode: &PidInode) -> Result<(Self, State)> {
+    fn open(inode: &PidInode) -> Result<(Self, impl Init<State>)> {
         Ok((Self(Process::open(inode)?), State::default()))
     }
 

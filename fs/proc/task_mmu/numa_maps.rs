@@ -7,7 +7,6 @@ use crate::{
     records::{Process, Resume, Session},
 };
 use kernel::{
-    alloc::flags::GFP_KERNEL_ACCOUNT,
     fs::proc::{
         page_walk::{
             show_numa_map_values,
@@ -27,7 +26,7 @@ pub(crate) struct Numa(Process);
 pub(crate) struct State {
     resume: Resume,
     /// They are large where there can be many nodes, too large for the stack.
-    stats: KBox<NumaMaps>,
+    stats: NumaMaps,
 }
 
 /// A VMA, and the policy for those that have none of their own.
@@ -82,7 +81,7 @@ impl Operations for Numa {
         let State { resume, stats } = state;
         let Cursor { entry, mempolicy } = cursor;
 
-        let entry = entry.sum(resume, &mut **stats)?;
+        let entry = entry.sum(resume, stats)?;
         // The gate VMA has neither pages nor a policy.
         if let Entry::Vma(held) = &entry {
             let mut line = m.line();
@@ -96,11 +95,11 @@ impl Operations for Numa {
 }
 
 impl PidFile for Numa {
-    fn open(inode: &PidInode) -> Result<(Self, State)> {
-        let state = State {
+    fn open(inode: &PidInode) -> Result<(Self, impl Init<State>)> {
+        let state = init!(State {
             resume: Resume::default(),
-            stats: KBox::init(pin_init::init_zeroed(), GFP_KERNEL_ACCOUNT)?,
-        };
+            stats <- pin_init::init_zeroed(),
+        });
 
         Ok((Self(Process::open(inode)?), state))
     }

@@ -7,6 +7,7 @@ use kernel::{
     fs::proc::{
         name::{offset, FileRef, NameBuffer, VmaFile, VmaName},
         query::{
+            cached_build_id,
             copy_to_user,
             flags,
             kernel_page_size,
@@ -45,7 +46,8 @@ const ALL_FLAGS: u64 = flags::READABLE
 /// Answers the query whose argument is at the user address `arg`, about `mm`.
 ///
 /// What belongs to the VMA is copied while it is locked. Nothing is copied to user space, and no
-/// file is read, before it has been unlocked and the address space let go.
+/// file is read from a disk, before it has been unlocked and the address space let go. Only then is
+/// there a reference to the file, where its build ID is not in the page cache.
 ///
 /// Errors: `EFAULT`; `E2BIG` or `EINVAL` for a wrong argument; `ESRCH` if there is no address
 /// space; `ENOENT` if no VMA is what was asked for; `ENAMETOOLONG` if its name or build ID is
@@ -66,22 +68,22 @@ pub(crate) fn answer(mm: Option<&Mm>, arg: UserPtr) -> Result {
 
     let mm = mm.and_then(|mm| mm.mmget_not_zero()).ok_or(ESRCH)?;
     let mut state = VmaIterState::new();
-    let (name, file) = describe(find(VmaIter::new(&mm, &mut state), fields)?, fields)?;
+    let mut build_id = [0; BUILD_ID_SIZE_MAX];
+    let at = find(VmaIter::new(&mm, &mut state), fields)?;
+    let (name, source) = describe(at, fields, &mut build_id)?;
     // This may sleep for long, if nobody else uses the address space any more.
     drop(mm);
 
-    let mut build_id = [0; BUILD_ID_SIZE_MAX];
     if fields.build_id_size != 0 {
-        let size = match &file {
-            Some(file) => file.build_id(&mut build_id).unwrap_or(0),
-            None => 0,
+        let size = match source {
+            BuildId::Size(size) => size,
+            BuildId::In(file) => file.build_id(&mut build_id).unwrap_or(0),
         };
         if size > fields.build_id_size as usize {
             return Err(ENAMETOOLONG);
         }
         fields.build_id_size = size as u32;
     }
-    drop(file);
 
     if let Some(name) = name {
         copy_to_user(
@@ -129,9 +131,22 @@ fn find<'a>(iter: VmaIter<'a>, fields: &Fields) -> Result<At<'a>> {
     }
 }
 
-/// Fills in what the VMA is. Returns its name, and the file whose build ID is asked for.
+/// What is known of a build ID.
+enum BuildId {
+    /// It has been copied, and has this size, zero if there is none.
+    Size(usize),
+    /// It is to be read from this file.
+    In(FileRef),
+}
+
+/// Fills in what the VMA is. Returns its name and what is known of its build ID, if these are asked
+/// for.
 #[inline(always)]
-fn describe(at: At<'_>, fields: &mut Fields) -> Result<(Option<NameBuffer>, Option<FileRef>)> {
+fn describe(
+    at: At<'_>,
+    fields: &mut Fields,
+    build_id: &mut [u8; BUILD_ID_SIZE_MAX],
+) -> Result<(Option<NameBuffer>, BuildId)> {
     // Memory may be allocated below.
     let held = at.hold();
     let vma: &VmaRef = held.vma();
@@ -158,6 +173,12 @@ fn describe(at: At<'_>, fields: &mut Fields) -> Result<(Option<NameBuffer>, Opti
         fields.vma_name_size = name.as_ref().map_or(0, |name| name.bytes().len() as u32);
     }
 
-    let wants_file = fields.build_id_size != 0;
-    Ok((name, file.filter(|_| wants_file).map(VmaFile::get)))
+    let source = match file.filter(|_| fields.build_id_size != 0) {
+        None => BuildId::Size(0),
+        Some(file) => match cached_build_id(vma, build_id) {
+            Err(error) if error == EFAULT => BuildId::In(file.get()),
+            known => BuildId::Size(known.unwrap_or(0)),
+        },
+    };
+    Ok((name, source))
 }

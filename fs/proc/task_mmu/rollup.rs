@@ -73,7 +73,7 @@ impl Operations for Rollup {
 }
 
 impl PidFile for Rollup {
-    fn open(inode: &PidInode) -> Result<(Self, ())> {
+    fn open(inode: &PidInode) -> Result<(Self, impl Init<()>)> {
         let process = Process::open(inode)?;
         process.mm().ok_or(ESRCH)?;
 

@@ -3,11 +3,10 @@
 //! `/proc/PID/smaps`
 
 use crate::{
-    address_space::{At, Held, Pinned},
+    address_space::Held,
     entries::{Entry, Printed},
-    lines::{print, State},
-    records::{Process, Session},
-    sums::Sum,
+    lines::print,
+    records::{Process, Resume, Session},
 };
 use kernel::{
     fs::proc::{
@@ -23,36 +22,11 @@ use kernel::{
     seq_file::{Index, Operations, SeqFile},
 };
 
-/// The sum of an entry, and the file that the last line was about.
-///
-/// To look at a VMA can take long. The file that it maps is open meanwhile, but no other must be
-/// because of the reader.
-struct EntrySum<'a> {
-    stats: MemSizeStats,
-    last_file: &'a mut LastFile,
-}
-
-impl<'s> Sum<Pinned<'s>> for EntrySum<'_> {
-    fn clear(&mut self) {
-        Sum::<Pinned<'s>>::clear(&mut self.stats);
-    }
-
-    fn add_in_rcu(&mut self, at: &At<'s>) -> Option<usize> {
-        self.stats.add_in_rcu(at)
-    }
-
-    #[inline]
-    fn add(&mut self, held: &Held<'s>, pos: usize, may_stop: bool) -> Result<usize> {
-        self.last_file.forget_unless_of(held.vma());
-        self.stats.add(held, pos, may_stop)
-    }
-}
-
 /// An open `/proc/PID/smaps`.
 pub(crate) struct Smaps(Process);
 
 impl Operations for Smaps {
-    type State = State;
+    type State = Resume;
     type Session = Session;
     type Cursor<'s> = Entry<'s>;
     type Shown<'s> = Printed<'s>;
@@ -63,38 +37,37 @@ impl Operations for Smaps {
 
     fn first<'s>(
         &self,
-        state: &mut State,
+        resume: &mut Resume,
         session: &'s mut Session,
         index: &mut Index,
     ) -> Result<Option<Entry<'s>>> {
-        Ok(state.resume.first(session, index)?.map(Entry::from))
+        Ok(resume.first(session, index)?.map(Entry::from))
     }
 
     fn next<'s>(
         &self,
-        state: &mut State,
+        resume: &mut Resume,
         shown: Self::Shown<'s>,
         index: &mut Index,
     ) -> Result<Option<Entry<'s>>> {
-        shown.next(&mut state.resume, index)
+        shown.next(resume, index)
     }
 
     fn show<'s>(
         &self,
-        state: &mut State,
+        resume: &mut Resume,
         m: &SeqFile,
         entry: Self::Cursor<'s>,
     ) -> Result<Self::Shown<'s>> {
-        let mut sum = EntrySum {
-            stats: MemSizeStats::new(),
-            last_file: &mut state.last_file,
-        };
+        let mut stats = MemSizeStats::new();
 
-        match entry.sum(&state.resume, &mut sum)? {
+        match entry.sum(resume, &mut stats)? {
             Entry::Vma(held) => {
                 let values = SmapVma::of(held.vma());
-                let released = print(m, held, sum.last_file, Held::release);
-                values.show(m, &sum.stats);
+                // There is no RCU section from one entry to the next in which a file could be the
+                // same.
+                let released = print(m, held, &mut LastFile::default(), Held::release);
+                values.show(m, &stats);
                 Ok(Printed::Vma(released))
             }
             entry => {
@@ -105,15 +78,10 @@ impl Operations for Smaps {
             }
         }
     }
-
-    #[inline]
-    fn stop(&self, state: &mut State) {
-        state.last_file = LastFile::default();
-    }
 }
 
 impl PidFile for Smaps {
-    fn open(inode: &PidInode) -> Result<(Self, State)> {
-        Ok((Self(Process::open(inode)?), State::default()))
+    fn open(inode: &PidInode) -> Result<(Self, impl Init<Resume>)> {
+        Ok((Self(Process::open(inode)?), Resume::default()))
     }
 }

@@ -7,6 +7,7 @@
 #ifndef _FS_PROC_TASK_MMU_H
 #define _FS_PROC_TASK_MMU_H
 
+#include <linux/d_path.h>
 #include <linux/mm_types.h>
 #include <linux/numa.h>
 #include <linux/types.h>
@@ -29,15 +30,12 @@ void get_vma_name(struct vm_area_struct *vma, const struct path **path,
 		  const char **name, const char **name_fmt);
 void show_map_vma(struct seq_file *m, struct vm_area_struct *vma);
 
-/* The state of a path whose text may change at any moment. */
-#define PATH_STATE_UNKNOWN 1ULL
-
-u64 get_path_state(const struct path *path);
-
 /* A walk of page tables that can be broken off and gone on with later. */
 struct walk_stop {
 	/* Break off where a writer waits for the lock that is held? */
 	bool may_stop;
+	/* And where nobody but the caller, who has a reference, uses the mm? */
+	bool may_give_up;
 	/* Where the walk has ended. */
 	unsigned long addr;
 };

@@ -175,7 +175,8 @@ pub(crate) trait AddressSpace: Sized {
     type Identity: PartialEq;
     /// A moment in the history of the address space.
     type Snapshot;
-    /// Why the reader has to stop: it is being killed.
+    /// Why the reader has to stop: it is being killed, or nobody else uses the address space any more,
+    /// whose memory it would only keep from being freed.
     type Error;
 
     /// How often a reader waits for a writer who has the next VMA locked, before it takes the
@@ -250,10 +251,14 @@ pub(crate) trait AddressSpace: Sized {
     /// Tells whoever observes readers what this one does, which goes on from `pos`.
     fn note(idle: &Self::Idle, pos: usize, event: Event);
 
-    /// Lets go of what is locked, and lets who waits for it go first.
+    /// Fails if nobody else uses the address space any more.
+    fn check(at: &At<Self>) -> Result<(), Self::Error>;
+
+    /// Lets go of what is locked, and lets who waits for it go first. Fails if the reader has to
+    /// stop.
     fn give_way(held: Held<Self>) -> Result<Self::Idle, Self::Error>;
 
-    /// Lets others use the CPU. Fails if the reader is being killed.
+    /// Lets others use the CPU. Fails if the reader has to stop.
     fn relax(held: &Held<Self>) -> Result<(), Self::Error>;
 
     /// Returns what can be seen of the VMA.
@@ -430,6 +435,7 @@ pub(crate) fn pass<A: AddressSpace>(
     at: At<A>,
     passed: &mut usize,
 ) -> Result<Option<At<A>>, A::Error> {
+    A::check(&at)?;
     *passed += 1;
     if *passed < MAX_PASSED {
         return next(at.leave());

@@ -61,8 +61,8 @@ impl PidInode {
 
 /// A file of `/proc/PID` that iterates.
 pub trait PidFile: Operations {
-    /// Opens the file, with the state in which its first chunk is begun.
-    fn open(inode: &PidInode) -> Result<(Self, Self::State)>;
+    /// Opens the file, and says what the state is in which its first chunk is begun.
+    fn open(inode: &PidInode) -> Result<(Self, impl Init<Self::State>)>;
 
     /// Handles an `ioctl`. Errors: `ENOIOCTLCMD` for a `cmd` that the file does not know.
     ///

@@ -34,6 +34,10 @@
 //! after the RCU section that it belongs to, and an iterator that has a VMA locked or is in an RCU
 //! section cannot take `mmap_lock`.
 //!
+//! A writer who wants to change a VMA waits for its readers. Preemption is off for as long as there
+//! is a [`LockedVma`], except on `PREEMPT_RT`, so that a reader is not in anybody's way while it
+//! waits for a CPU. It is on again when the RCU section has been left with the VMA locked.
+//!
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/mmap_lock.h`](srctree/include/linux/mmap_lock.h)
 //!
@@ -43,28 +47,46 @@ use super::{virt::VmaRef, MmWithUser, MmapReadGuard};
 use crate::{
     bindings, container_of,
     error::{to_result, Result},
+    sync::atomic::{Atomic, Relaxed},
     types::{NotThreadSafe, Opaque},
 };
-use core::{marker::PhantomData, ops::Deref, ptr::NonNull};
+use core::{
+    marker::PhantomData,
+    ops::Deref,
+    ptr::{addr_of_mut, NonNull},
+};
 
 #[cfg(CONFIG_PER_VMA_LOCK)]
 use super::VmaReadGuard;
 #[cfg(CONFIG_PER_VMA_LOCK)]
-use crate::sync::rcu;
+use crate::{preempt, sync::rcu};
 
 /// The memory that a [`VmaIter`] works in: a C `struct vma_iterator`.
 ///
 /// It stands apart from the iterator so that the iterator is small and cheap to move.
-#[repr(transparent)]
-pub struct VmaIterState(Opaque<bindings::vma_iterator>);
+pub struct VmaIterState {
+    iter: Opaque<bindings::vma_iterator>,
+    /// How many RCU sections have been entered.
+    sections: u32,
+}
 
 impl VmaIterState {
     /// Makes the memory for an iterator. It is initialised when the iterator is made.
     #[inline]
     pub const fn new() -> Self {
-        Self(Opaque::uninit())
+        Self {
+            iter: Opaque::uninit(),
+            sections: 0,
+        }
     }
 }
+
+/// An RCU section of those that the iterators of one [`VmaIterState`] have entered.
+///
+/// If it is the same at two moments, RCU has not been left in between, and no memory that is freed
+/// after a grace period has been used for something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RcuSection(u32);
 
 impl Default for VmaIterState {
     #[inline]
@@ -111,7 +133,7 @@ impl<'a> VmaIter<'a> {
     #[inline]
     pub fn new(mm: &'a MmWithUser, state: &'a mut VmaIterState) -> Self {
         // SAFETY: The memory is valid and exclusively ours, the mm is borrowed for as long.
-        unsafe { bindings::vma_iter_init(state.0.get(), mm.as_raw(), 0) };
+        unsafe { bindings::vma_iter_init(state.iter.get(), mm.as_raw(), 0) };
 
         // INVARIANT: The iterator was initialised for `mm` just now.
         Self {
@@ -122,7 +144,7 @@ impl<'a> VmaIter<'a> {
 
     #[inline]
     fn as_raw(&mut self) -> *mut bindings::vma_iterator {
-        self.state.0.get()
+        self.state.iter.get()
     }
 
     /// Returns the address space.
@@ -131,7 +153,7 @@ impl<'a> VmaIter<'a> {
         // SAFETY: By the type invariants the tree is the field `mm_mt` of an `mm_struct` that is
         // borrowed for `'a`.
         unsafe {
-            let tree = (*self.state.0.get()).mas.tree;
+            let tree = (*self.state.iter.get()).mas.tree;
             MmWithUser::from_raw(container_of!(
                 tree,
                 bindings::mm_struct,
@@ -147,6 +169,7 @@ impl<'a> VmaIter<'a> {
     #[inline]
     pub fn enter_rcu(mut self, addr: usize) -> RcuVmaIter<'a> {
         let rcu = rcu::read_lock();
+        self.state.sections = self.state.sections.wrapping_add(1);
 
         // SAFETY: The iterator's memory is valid and exclusively ours, and was initialised.
         unsafe { bindings::vma_iter_set(self.as_raw(), addr) };
@@ -259,6 +282,8 @@ impl<'a> MmapVma<'a> {
     #[cfg(CONFIG_PER_VMA_LOCK)]
     #[inline]
     pub fn start_read(self) -> Result<LockedVma<'a>, Self> {
+        let preempt = preempt::disable_unless_rt();
+
         // SAFETY: By the type invariants the VMA is attached, and `mmap_lock` is held.
         if !unsafe { bindings::vma_start_read_locked(self.vma.as_ptr()) } {
             return Err(self);
@@ -272,9 +297,11 @@ impl<'a> MmapVma<'a> {
         };
         let end = guard.end();
 
-        // INVARIANT: The iterator is at the end of the VMA, in an RCU section of its own.
+        // INVARIANT: The iterator is at the end of the VMA, in an RCU section of its own. Preemption
+        // was disabled before the VMA was locked.
         Ok(LockedVma {
             guard,
+            preempt,
             iter: self.unlock().enter_rcu(end),
         })
     }
@@ -385,13 +412,18 @@ impl<'a> FoundVma<'a> {
     ///
     /// When it fails the RCU section has been left.
     ///
+    /// Context: Any. The caller is not preempted before the VMA is unlocked, or RCU left.
+    ///
     /// Mirrors `vma_start_read`.
     #[inline]
     pub fn start_read(self) -> Result<LockedVma<'a>, (StartReadError, VmaIter<'a>)> {
         let RcuVmaIter { iter, rcu } = self.iter;
+        let preempt = preempt::disable_unless_rt();
 
         // SAFETY: `rcu` shows that the RCU read lock is held. By the type invariants the pointer
-        // is that of a `struct vm_area_struct` until it is released. The mm is borrowed.
+        // is that of a `struct vm_area_struct` until it is released. The mm is borrowed. What this
+        // may do with preemption off, the scheduler does so as well: to wake up a writer, and to
+        // drop the last reference to the address space that a VMA was recycled for.
         let vma =
             unsafe { bindings::vma_start_read(iter.address_space().as_raw(), self.vma.as_ptr()) };
 
@@ -413,8 +445,13 @@ impl<'a> FoundVma<'a> {
                 iter.set(guard.end());
             }
 
-            // INVARIANT: The iterator is at the VMA as it was locked, or at its end.
-            return Ok(LockedVma { guard, iter });
+            // INVARIANT: The iterator is at the VMA as it was locked, or at its end. Preemption was
+            // disabled before the VMA was locked.
+            return Ok(LockedVma {
+                guard,
+                preempt,
+                iter,
+            });
         }
 
         // On failure `vma_start_read` has released the RCU read lock.
@@ -441,12 +478,14 @@ fn is_contended(guard: &VmaReadGuard<'_>) -> bool {
 /// # Invariants
 ///
 /// The entry that `iter` has found last is that of the VMA, or `iter` is at the end of the VMA.
-/// The VMA is attached to the address space of `iter`.
+/// The VMA is attached to the address space of `iter`. Preemption has been disabled since before
+/// the VMA was locked.
 #[cfg(CONFIG_PER_VMA_LOCK)]
 #[must_use]
 pub struct LockedVma<'a> {
-    // Dropped before the RCU section is left.
+    // Dropped first, so that the caller cannot lose its CPU before.
     guard: VmaReadGuard<'a>,
+    preempt: preempt::Guard,
     iter: RcuVmaIter<'a>,
 }
 
@@ -458,6 +497,12 @@ impl<'a> LockedVma<'a> {
         self.iter.address_space()
     }
 
+    /// Returns the RCU section in which the VMA is locked.
+    #[inline]
+    pub fn section(&self) -> RcuSection {
+        RcuSection(self.iter.iter.state.sections)
+    }
+
     /// Unlocks the VMA, and stays in the RCU section with the iterator behind the VMA.
     ///
     /// What the VMA grows over from now on is not found by this iterator. A [`MmapLockSpeculation`]
@@ -465,8 +510,13 @@ impl<'a> LockedVma<'a> {
     /// can be set to where the VMA has ended ([`RcuVmaIter::set`]).
     #[inline]
     pub fn pass(self) -> RcuVmaIter<'a> {
-        let Self { guard, iter } = self;
+        let Self {
+            guard,
+            preempt,
+            iter,
+        } = self;
         drop(guard);
+        drop(preempt);
         iter
     }
 
@@ -510,7 +560,7 @@ impl<'a> LockedVma<'a> {
         self.pass().iter
     }
 
-    /// Leaves the RCU section, with the VMA still locked.
+    /// Leaves the RCU section, with the VMA still locked, and lets others have the CPU.
     #[inline]
     pub fn leave_rcu(self) -> SleepableVma<'a> {
         SleepableVma {
@@ -657,6 +707,24 @@ impl MmWithUser {
             mm: self,
             _nts: NotThreadSafe,
         })
+    }
+
+    /// Returns whether nobody but the caller uses the address space any more: the process has exited
+    /// or executed another program, and what is mapped here is freed when the caller is done.
+    ///
+    /// Others who are about to look at it may still come and go.
+    ///
+    /// Context: Any.
+    #[inline]
+    pub fn is_last_user(&self) -> bool {
+        // SAFETY: The pointer is valid since self is a reference, and the field is only accessed
+        // atomically.
+        let users = unsafe {
+            Atomic::from_ptr(addr_of_mut!(
+                (*self.as_raw()).__bindgen_anon_1.mm_users.counter
+            ))
+        };
+        users.load(Relaxed) == 1
     }
 
     /// Begins to watch for writers of the address space.

@@ -36,10 +36,20 @@ pub struct Line<'m> {
 /// Where a text stands in the buffer of a [`SeqFile`].
 ///
 /// It stands there until `stop`, or until its record is dropped or was read.
+// A buffer has less than 2 GiB.
 #[derive(Clone, Copy, Default)]
 pub struct Place {
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
+}
+
+impl Place {
+    /// Returns how many bytes the text has.
+    #[inline]
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
 }
 
 impl SeqFile {
@@ -370,36 +380,33 @@ impl Line<'_> {
     pub fn place(&self, column: usize) -> Place {
         let start = self.start as usize - self.buf as usize;
         Place {
-            start: start + column,
-            end: start + self.column(),
+            start: (start + column) as u32,
+            end: (start + self.column()) as u32,
         }
     }
 
     /// Returns whether what stood at `place` in a line before this is still there.
     #[inline]
     pub fn is_before(&self, place: Place) -> bool {
-        place.end <= self.start as usize - self.buf as usize
+        place.end as usize <= self.start as usize - self.buf as usize
     }
 
-    /// Writes what stands at `place`, or the part of it that begins `from` bytes after its start.
-    /// Returns `false`, with nothing written, if it is not in a line before this.
+    /// Writes the bytes `part` of what stands at `place`.
+    ///
+    /// Without any of it, the line has overflown, if they are not all there and in a line before
+    /// this.
     #[inline(always)]
-    pub fn put_again(&mut self, place: Place, from: usize) -> bool {
-        let Range { start, end } = place.start + from..place.end;
-        if start > end || !self.is_before(place) {
-            return false;
-        }
-        if end - start > self.room() {
-            self.overflow();
-            return true;
+    pub fn put_again(&mut self, place: Place, part: Range<usize>) {
+        let (start, len) = (place.start as usize + part.start, part.len());
+        if part.end > place.len() || !self.is_before(place) || len > self.room() {
+            return self.overflow();
         }
         // SAFETY: There is room for it. By the type invariants all of the buffer up to `self.start`
         // has been written, and nothing behind that is read.
         unsafe {
-            copy(self.buf.add(start), self.at, end - start);
-            self.at = self.at.add(end - start);
+            copy(self.buf.add(start), self.at, len);
+            self.at = self.at.add(len);
         }
-        true
     }
 
     /// Has `fill` write a text to the room that is left. It returns what part of that it has
@@ -680,21 +687,29 @@ mod tests {
         let from = line.column();
         line.put(b"two three");
         let place = line.place(from);
+        assert_eq!(place.len(), 9);
         // it is part of this line
-        assert!(!line.put_again(place, 0));
+        assert!(!line.is_before(place));
         line.finish();
 
         let mut line = file.file().line();
-        assert!(line.put_again(place, 0));
+        assert!(line.is_before(place));
+        line.put_again(place, 0..9);
         line.put(b",");
-        assert!(line.put_again(place, 4));
-        assert!(!line.put_again(place, 10));
+        line.put_again(place, 4..9);
+        line.put_again(place, 0..3);
         line.finish();
-        assert_eq!(file.text(), b"one two three\ntwo three,three\n");
+        assert_eq!(file.text(), b"one two three\ntwo three,threetwo\n");
+
+        let mut line = file.file().line();
+        line.put_again(place, 4..10);
+        line.finish();
+        assert!(file.is_overflown());
 
         // the lines have been read, and the buffer begins anew
         file.m.count = 0;
-        assert!(!file.file().line().put_again(place, 0));
+        let line = file.file().line();
+        assert!(!line.is_before(place));
         Ok(())
     }
 }

@@ -15,8 +15,14 @@ use crate::{
     prelude::*,
     sync::Mutex,
     task::cond_resched,
+    time::{msecs_to_jiffies, Jiffies, Msecs},
+    uaccess::{faults, UserPtr},
 };
-use core::{marker::PhantomData, pin::Pin, ptr::addr_of_mut};
+use core::{
+    marker::PhantomData,
+    pin::Pin,
+    ptr::{addr_of_mut, null_mut},
+};
 
 /// The index of a record in a [`SeqFile`]: a `loff_t` whose meaning is the file's own.
 ///
@@ -94,25 +100,34 @@ pub trait Operations: Sized + Send + Sync + 'static {
 
 /// What a [`SeqFile`] has as its private data.
 ///
-/// `file` may be used by several threads at once. The other fields are for the one that holds the
-/// lock of the [`SeqFile`].
+/// `file` may be used by several threads at once. The fields `chunk` and `state` are for the one
+/// that holds `turn`.
+///
+/// # Invariants
+///
+/// While there may be a chunk, `chunk` is the pointer to a value that nobody else uses.
+#[pin_data]
+struct Private<T: Operations> {
+    chunk: *mut Chunk<T>,
+    state: T::State,
+    file: T,
+    /// Held for all of a `read(2)` and all of an `lseek(2)`, so that the chunks of a read follow
+    /// each other whatever other threads do with the file. Taken before the lock of the
+    /// [`SeqFile`], for which nobody has to wait therefore.
+    #[pin]
+    turn: Mutex<()>,
+}
+
+/// What there is from `start` to `stop`. It is on the stack of who reads.
 ///
 /// # Invariants
 ///
 /// If `cursor` or `shown` is not [`None`] then `session` is not [`None`] either, and is borrowed by
 /// it. All are [`None`] except between `start` and `stop`.
-#[pin_data]
-struct Private<T: Operations> {
+struct Chunk<T: Operations> {
     cursor: Option<T::Cursor<'static>>,
     shown: Option<T::Shown<'static>>,
     session: Option<T::Session>,
-    state: T::State,
-    file: T,
-    /// Held for all of a `read(2)` and all of an `lseek(2)`, so that the chunks of a read follow
-    /// each other whatever other threads do with the file. Taken before the lock of the
-    /// [`SeqFile`].
-    #[pin]
-    whole_read: Mutex<()>,
 }
 
 impl SeqFile {
@@ -122,8 +137,17 @@ impl SeqFile {
         self.inner.get()
     }
 
+    /// The most that one read gives, in bytes.
+    ///
+    /// Other threads that read or seek by the same open file have to wait meanwhile. This is 64
+    /// pages, after which there is little left to gain: a call costs what a few lines cost.
+    const MAX_READ: usize = 256 << 10;
+
+    /// After how long a read ends at the end of a chunk, for the same reason.
+    const MAX_TIME: Msecs = 10;
+
     /// Opens `file` as a sequential file that iterates by the `T` that `open` makes, from the state
-    /// that it makes beside it.
+    /// that it says how to make.
     ///
     /// `open` is called when all memory has been allocated.
     ///
@@ -137,10 +161,10 @@ impl SeqFile {
     /// yet. If this succeeds, its `release` operation must call [`SeqFile::release_iter`] with the
     /// same `T`, and until then nothing else may change its private data.
     /// The code of `T` must not be unloaded while the file is open.
-    pub unsafe fn open_iter<T: Operations>(
+    pub unsafe fn open_iter<T: Operations, I: Init<T::State>>(
         inode: *mut bindings::inode,
         file: *mut bindings::file,
-        open: impl FnOnce() -> Result<(T, T::State)>,
+        open: impl FnOnce() -> Result<(T, I)>,
     ) -> Result {
         let private = KBox::<Private<T>>::new_uninit(GFP_KERNEL_ACCOUNT)?;
 
@@ -157,15 +181,21 @@ impl SeqFile {
             }
         };
 
-        // INVARIANT: No chunk has been started.
-        let private = private.write_pin_init(pin_init!(Private {
-            cursor: None,
-            shown: None,
-            session: None,
-            state,
+        // INVARIANT: There is no chunk.
+        let private = private.write_pin_init(try_pin_init!(Private {
+            chunk: null_mut(),
+            state <- state,
             file: opened,
-            whole_read <- new_mutex!((), "seq_file::whole_read"),
-        }))?;
+            turn <- new_mutex!((), "seq_file::turn"),
+        }? Error));
+        let private = match private {
+            Ok(private) => private,
+            Err(error) => {
+                // SAFETY: As above.
+                unsafe { bindings::seq_release(inode, file) };
+                return Err(error);
+            }
+        };
 
         // SAFETY: `seq_open` has made a `struct seq_file` the private data of the file, and nobody
         // else uses it yet. The box is not moved out of until `release_iter` drops it.
@@ -200,12 +230,47 @@ impl SeqFile {
         }
     }
 
-    /// Reads one chunk of records after the other, for as long as a whole buffer of them has room
-    /// at the destination and no signal is pending. So a large read needs no large buffer, and who
-    /// reads by pages gets a chunk for each.
+    /// Calls `f` when no other thread reads or seeks, with room for the chunks that it reads.
     ///
-    /// Context: Process context, may sleep. Nothing is held between two chunks but what keeps other
-    /// threads from moving the position.
+    /// Errors: `EINTR` if a fatal signal arrives before.
+    ///
+    /// # Safety
+    ///
+    /// `file` must have been opened by `open_iter::<T>`, and must stay open until this returns.
+    unsafe fn with_chunk<T: Operations, R>(
+        file: *mut bindings::file,
+        f: impl FnOnce() -> R,
+    ) -> Result<R> {
+        // SAFETY: By the function's requirements.
+        let private = unsafe { Self::private_of::<T>(file) };
+        // SAFETY: The field is only ever borrowed immutably.
+        let turn = unsafe { &(*private).turn };
+        let _guard = turn.lock_killable()?;
+
+        let mut chunk = Chunk::<T> {
+            cursor: None,
+            shown: None,
+            session: None,
+        };
+        // SAFETY: The field is ours. INVARIANT: The chunk is not touched here until it is over.
+        unsafe { (*private).chunk = &mut chunk };
+        let result = f();
+        // SAFETY: The field is ours. Whatever was started has been stopped.
+        unsafe { (*private).chunk = null_mut() };
+        Ok(result)
+    }
+
+    /// Reads one chunk of records after the other, for as long as a whole buffer of them has room
+    /// at the destination. So a large read needs no large buffer, and who reads by pages gets a
+    /// chunk for each.
+    ///
+    /// It ends before when it has read 256 KiB, has worked for 10 ms, which is looked at by the tick,
+    /// has a signal or other work pending, or if the destination is not there, from the second chunk
+    /// on, and to wait for it might take long. What did not get there is read next.
+    ///
+    /// Context: Process context, may sleep. Nothing is held between two chunks, and while one is
+    /// copied, but what keeps other threads from moving the position. Errors: `EINTR` if a fatal
+    /// signal arrives before it is this thread's turn, or those of `T`.
     ///
     /// Mirrors `seq_read`.
     ///
@@ -219,27 +284,54 @@ impl SeqFile {
         size: usize,
         pos: *mut bindings::loff_t,
     ) -> isize {
-        // SAFETY: By the function's requirements. The field is only ever borrowed immutably.
-        let whole_read = unsafe { &(*Self::private_of::<T>(file)).whole_read };
-        let _guard = whole_read.lock();
-        let mut done = 0;
+        let read_chunks = || {
+            let size = size.min(Self::MAX_READ);
+            let begin = jiffies();
+            let mut done = 0;
 
-        loop {
-            // SAFETY: The file is open. `to` and what follows it is checked when it is written to.
-            let read = unsafe { bindings::seq_read(file, to.wrapping_add(done), size - done, pos) };
-            if read <= 0 {
-                // What was read counts. The next call meets the error again, if it lasts.
-                return if done != 0 { done as isize } else { read };
+            loop {
+                let to = to.wrapping_add(done);
+                let read = {
+                    // For the first page it waits, as every read does.
+                    let _no_faults = (done != 0).then(faults::disable);
+                    // SAFETY: The file is open. `to` and what follows it is checked when it is
+                    // written to.
+                    unsafe { bindings::seq_read(file, to, size - done, pos) }
+                };
+                if read > 0 {
+                    done += read as usize;
+                } else if done == 0 {
+                    return read;
+                } else if read != -(bindings::EFAULT as isize)
+                    || !faults::fault_in_anonymous(UserPtr::from_ptr(to.cast()))
+                {
+                    // What was read counts. If an error lasts, the next call meets it again.
+                    return done as isize;
+                }
+
+                let current = current!();
+                if size - done < PAGE_SIZE
+                    || current.signal_pending()
+                    || current.task_work_pending()
+                    || jiffies().wrapping_sub(begin) > msecs_to_jiffies(Self::MAX_TIME)
+                {
+                    return done as isize;
+                }
+                cond_resched();
             }
-            done += read as usize;
-            if size - done < PAGE_SIZE || current!().signal_pending() {
-                return done as isize;
-            }
-            cond_resched();
+        };
+
+        // SAFETY: The function's requirements are the same.
+        match unsafe { Self::with_chunk::<T, _>(file, read_chunks) } {
+            Ok(read) => read,
+            Err(error) => error.to_errno() as isize,
         }
     }
 
     /// Changes the position of a file that is read by [`SeqFile::read_iter`].
+    ///
+    /// Context: Process context, may sleep. Errors: `EINTR` if a fatal signal arrives before it is
+    /// this thread's turn, or those of `T`.
     ///
     /// Mirrors `seq_lseek`.
     ///
@@ -251,12 +343,14 @@ impl SeqFile {
         offset: bindings::loff_t,
         whence: c_int,
     ) -> bindings::loff_t {
-        // SAFETY: By the function's requirements. The field is only ever borrowed immutably.
-        let whole_read = unsafe { &(*Self::private_of::<T>(file)).whole_read };
-        let _guard = whole_read.lock();
-
         // SAFETY: The file is open.
-        unsafe { bindings::seq_lseek(file, offset, whence) }
+        let seek = || unsafe { bindings::seq_lseek(file, offset, whence) };
+
+        // SAFETY: The function's requirements are the same.
+        match unsafe { Self::with_chunk::<T, _>(file, seek) } {
+            Ok(position) => position,
+            Err(error) => error.to_errno().into(),
+        }
     }
 
     /// # Safety
@@ -283,6 +377,13 @@ impl SeqFile {
     }
 }
 
+/// Returns the number of ticks since some time in the past.
+#[inline]
+fn jiffies() -> Jiffies {
+    // SAFETY: The counter may change at any moment, and is read as a whole.
+    unsafe { (&raw const bindings::jiffies).read_volatile() }
+}
+
 /// The `struct seq_operations` of a `T`.
 struct Table<T>(PhantomData<T>);
 
@@ -306,16 +407,18 @@ impl<T: Operations> Table<T> {
 
     /// # Safety
     ///
-    /// `m` must be a `struct seq_file` opened by `open_iter::<T>` whose lock is held, and `pos` its
-    /// index. This must not be called again before `stop`.
+    /// `m` must be a `struct seq_file` opened by `open_iter::<T>`, `pos` its index, and this must be
+    /// called within `with_chunk`, and not again before `stop`.
     unsafe extern "C" fn start(m: *mut bindings::seq_file, pos: *mut Index) -> *mut c_void {
         // SAFETY: `m` is valid and its private data is what `open_iter` has set.
         let private = unsafe { (*m).private.cast::<Private<T>>() };
         // SAFETY: The field is only ever borrowed immutably.
         let file = unsafe { &(*private).file };
-        // SAFETY: The lock of `m` is held, and no other reference to these fields is alive: they
-        // are only made by the functions of this table. `pos` is the index of `m`.
+        // SAFETY: It is this thread's turn, and no other reference to these is alive: they are only
+        // made by the functions of this table. `pos` is the index of `m`.
         let (state, index) = unsafe { (&mut (*private).state, &mut *pos) };
+        // SAFETY: It is this thread's turn.
+        let chunk = unsafe { (*private).chunk };
 
         let found = file.start(*index).and_then(|session| {
             let Some(session) = session else {
@@ -325,16 +428,16 @@ impl<T: Operations> Table<T> {
             // SAFETY: As above, and by the type invariants there is no cursor, so that the field
             // is not borrowed. The cursor that will borrow it for what is called `'static` here,
             // and what is left of it, are dropped first, in `stop` at the latest; until then it is
-            // not touched, nor moved since the private data is in a box. `first` has to work for a
+            // neither touched nor moved, see `with_chunk`. `first` has to work for a
             // borrow of any lifetime, so that it cannot keep it elsewhere.
             let session: &'static mut T::Session =
-                unsafe { (*addr_of_mut!((*private).session)).insert(session) };
+                unsafe { (*addr_of_mut!((*chunk).session)).insert(session) };
 
             let cursor = file.first(state, session, index)?;
             let found = cursor.is_some();
 
             // SAFETY: As above. INVARIANT: The session was set just now.
-            unsafe { addr_of_mut!((*private).cursor).write(cursor) };
+            unsafe { addr_of_mut!((*chunk).cursor).write(cursor) };
             Ok(found)
         });
 
@@ -353,10 +456,12 @@ impl<T: Operations> Table<T> {
         let private = unsafe { (*m).private.cast::<Private<T>>() };
         // SAFETY: The field is only ever borrowed immutably.
         let file = unsafe { &(*private).file };
-        // SAFETY: The lock of `m` is held, and no other reference to these fields is alive: they
-        // are only made by the functions of this table. `pos` is the index of `m`.
+        // SAFETY: It is this thread's turn.
+        let chunk = unsafe { (*private).chunk };
+        // SAFETY: It is this thread's turn, and no other reference to these is alive: they are only
+        // made by the functions of this table. `pos` is the index of `m`.
         let (state, shown, index) =
-            unsafe { (&mut (*private).state, &mut (*private).shown, &mut *pos) };
+            unsafe { (&mut (*private).state, &mut (*chunk).shown, &mut *pos) };
 
         let found = match shown.take() {
             None => Ok(false),
@@ -366,7 +471,7 @@ impl<T: Operations> Table<T> {
                 //
                 // SAFETY: As above. The field is `None` since `show` has taken what was in it, so
                 // there is nothing to drop.
-                unsafe { addr_of_mut!((*private).cursor).write(cursor) };
+                unsafe { addr_of_mut!((*chunk).cursor).write(cursor) };
                 found
             }),
         };
@@ -378,14 +483,15 @@ impl<T: Operations> Table<T> {
     ///
     /// Like `start`, after it. `seq_file` calls this after a `start` that has failed as well.
     unsafe extern "C" fn stop(m: *mut bindings::seq_file, _v: *mut c_void) {
-        // SAFETY: `m` is valid and its private data is what `open_iter` has set. The lock of `m` is
-        // held, and no other reference to these fields is alive. The cursor and what is left of it
+        // SAFETY: `m` is valid and its private data is what `open_iter` has set. It is this
+        // thread's turn, and no other reference to these is alive. The cursor and what is left of it
         // are gone when the session, which they borrow, is dropped.
         unsafe {
             let private = (*m).private.cast::<Private<T>>();
-            (*private).cursor = None;
-            (*private).shown = None;
-            (*private).session = None;
+            let chunk = (*private).chunk;
+            (*chunk).cursor = None;
+            (*chunk).shown = None;
+            (*chunk).session = None;
             (*private).file.stop(&mut (*private).state);
         }
     }
@@ -398,9 +504,11 @@ impl<T: Operations> Table<T> {
         let private = unsafe { (*m).private.cast::<Private<T>>() };
         // SAFETY: The field is only ever borrowed immutably.
         let file = unsafe { &(*private).file };
-        // SAFETY: The lock of `m` is held, and no other reference to these fields is alive: they
-        // are only made by the functions of this table.
-        let (state, cursor) = unsafe { (&mut (*private).state, &mut (*private).cursor) };
+        // SAFETY: It is this thread's turn.
+        let chunk = unsafe { (*private).chunk };
+        // SAFETY: It is this thread's turn, and no other reference to these is alive: they are only
+        // made by the functions of this table.
+        let (state, cursor) = unsafe { (&mut (*private).state, &mut (*chunk).cursor) };
         let Some(cursor) = cursor.take() else {
             return 0;
         };
@@ -412,7 +520,7 @@ impl<T: Operations> Table<T> {
                 //
                 // SAFETY: As above. The field is `None`: `show` is called once for what `start` or
                 // `next` has found, and `next` has taken what was in it.
-                unsafe { addr_of_mut!((*private).shown).write(Some(shown)) };
+                unsafe { addr_of_mut!((*chunk).shown).write(Some(shown)) };
                 0
             }
             Err(error) => error.to_errno(),

@@ -4,14 +4,15 @@
  */
 #include <kunit/test.h>
 #include <linux/anon_inodes.h>
+#include <linux/d_path.h>
 #include <linux/dcache.h>
 #include <linux/err.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/seqlock.h>
 
+#include "../../../internal.h"
 #include "../../../mount.h"
-#include "../task_mmu.h"
 
 static int open_root(struct kunit *test)
 {
@@ -29,45 +30,47 @@ static void close_root(struct kunit *test)
 		fput(test->priv);
 }
 
-/* Whether @change makes the state of a path another */
+/* Is @change, after which nothing is going on, noticed? */
 static bool is_noticed(struct kunit *test, void (*change)(struct kunit *test))
 {
 	struct file *file = test->priv;
-	u64 before, after;
+	struct d_path_seq seq;
 
-	before = get_path_state(&file->f_path);
+	/* somebody else may be renaming or mounting something */
+	for (int i = 0; !d_path_begin(&file->f_path, &seq); i++)
+		KUNIT_ASSERT_LT(test, i, 1000);
 	change(test);
-	after = get_path_state(&file->f_path);
-	KUNIT_EXPECT_NE(test, before, PATH_STATE_UNKNOWN);
-	KUNIT_EXPECT_NE(test, after, PATH_STATE_UNKNOWN);
-
-	return before != after;
+	return d_path_retry(&file->f_path, &seq);
 }
 
 static void change_nothing(struct kunit *test)
 {
 }
 
-static void rename_something(struct kunit *test)
+/* Nothing begins, and what has begun is not gone on with, while @lock is held. */
+static void change_under(struct kunit *test, seqlock_t *lock)
 {
 	struct file *file = test->priv;
-	u64 state;
+	struct d_path_seq seq, meanwhile;
+	bool begun, again, retry;
 
-	write_seqlock(&rename_lock);
-	state = get_path_state(&file->f_path);
-	write_sequnlock(&rename_lock);
-	KUNIT_EXPECT_EQ(test, state, PATH_STATE_UNKNOWN);
+	begun = d_path_begin(&file->f_path, &seq);
+	write_seqlock(lock);
+	again = d_path_begin(&file->f_path, &meanwhile);
+	retry = d_path_retry(&file->f_path, &seq);
+	write_sequnlock(lock);
+	KUNIT_EXPECT_FALSE(test, again);
+	KUNIT_EXPECT_TRUE(test, !begun || retry);
+}
+
+static void rename_something(struct kunit *test)
+{
+	change_under(test, &rename_lock);
 }
 
 static void mount_something(struct kunit *test)
 {
-	struct file *file = test->priv;
-	u64 state;
-
-	write_seqlock(&mount_lock);
-	state = get_path_state(&file->f_path);
-	write_sequnlock(&mount_lock);
-	KUNIT_EXPECT_EQ(test, state, PATH_STATE_UNKNOWN);
+	change_under(test, &mount_lock);
 }
 
 static void nothing_changes(struct kunit *test)
@@ -90,23 +93,61 @@ static void mount_is_noticed(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, is_noticed(test, mount_something));
 }
 
+/* An unhashed dentry is taken for one that was unlinked, unless it is a root. */
+static void unlink_is_noticed(struct kunit *test)
+{
+	struct file *file = test->priv;
+	struct dentry *dentry;
+	struct d_path_seq seq;
+	struct path path;
+
+	dentry = d_alloc_name(file->f_path.dentry, "task_mmu_paths_test");
+	KUNIT_ASSERT_NOT_NULL(test, dentry);
+	path.mnt = file->f_path.mnt;
+	path.dentry = dentry;
+
+	for (int i = 0; !d_path_begin(&path, &seq) || d_path_retry(&path, &seq); i++)
+		KUNIT_EXPECT_LT(test, i, 1000);
+	d_rehash(dentry);
+	KUNIT_EXPECT_TRUE(test, d_path_retry(&path, &seq));
+	d_drop(dentry);
+	dput(dentry);
+}
+
 static const struct file_operations no_operations = {};
 
-/* The text of such a path is the file system's affair */
+/* The text of such a path is the filesystem's affair. */
 static void name_of_its_own(struct kunit *test)
 {
 	struct file *file = anon_inode_getfile("[a-test]", &no_operations, NULL, O_RDONLY);
+	struct d_path_seq seq;
 
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, file);
-	KUNIT_EXPECT_EQ(test, get_path_state(&file->f_path), PATH_STATE_UNKNOWN);
+	KUNIT_EXPECT_FALSE(test, d_path_begin(&file->f_path, &seq));
 	fput(file);
+}
+
+/* The memory of such a dentry may be another's at once. */
+static void freed_without_rcu(struct kunit *test)
+{
+	struct file *file = test->priv;
+	struct d_path_seq seq;
+	struct path path;
+
+	path.mnt = file->f_path.mnt;
+	path.dentry = d_alloc_cursor(file->f_path.dentry);
+	KUNIT_ASSERT_NOT_NULL(test, path.dentry);
+	KUNIT_EXPECT_FALSE(test, d_path_begin(&path, &seq));
+	dput(path.dentry);
 }
 
 static struct kunit_case cases[] = {
 	KUNIT_CASE(nothing_changes),
 	KUNIT_CASE(rename_is_noticed),
 	KUNIT_CASE(mount_is_noticed),
+	KUNIT_CASE(unlink_is_noticed),
 	KUNIT_CASE(name_of_its_own),
+	KUNIT_CASE(freed_without_rcu),
 	{}
 };
 

@@ -67,6 +67,8 @@ pub(crate) enum Act {
     Wait,
     /// Sends the reader a fatal signal.
     Kill,
+    /// Exits, so that the reader is the last user of the address space.
+    Exit,
 }
 
 /// At which occasion of which moment, counted from one, a writer does something. Zero is always.
@@ -82,6 +84,7 @@ pub(crate) struct Space {
     pub(crate) saturated: Cell<Option<u32>>,
     pub(crate) waiting: Cell<bool>,
     pub(crate) killed: Cell<bool>,
+    pub(crate) exited: Cell<bool>,
     pub(crate) script: &'static [Step],
     pub(crate) moments: [Cell<usize>; 11],
 
@@ -90,6 +93,8 @@ pub(crate) struct Space {
     pub(crate) looks_again: Cell<usize>,
     pub(crate) fallbacks: Cell<usize>,
     pub(crate) relaxed: Cell<usize>,
+    /// How often it has looked, with a VMA locked in RCU, whether it is the last user.
+    pub(crate) checks: Cell<usize>,
     /// What the reader was told to note first.
     pub(crate) events: Cell<[Option<Event>; 16]>,
     pub(crate) locked: Cell<Option<Vma>>,
@@ -110,6 +115,7 @@ impl Space {
             saturated: Cell::new(None),
             waiting: Cell::new(false),
             killed: Cell::new(false),
+            exited: Cell::new(false),
             script,
             moments: [const { Cell::new(0) }; 11],
             finds: Cell::new(0),
@@ -117,6 +123,7 @@ impl Space {
             looks_again: Cell::new(0),
             fallbacks: Cell::new(0),
             relaxed: Cell::new(0),
+            checks: Cell::new(0),
             events: Cell::new([None; 16]),
             locked: Cell::new(None),
             held_vmas: Cell::new(0),
@@ -156,6 +163,7 @@ impl Space {
             Act::Saturate(id) => self.saturated.set(Some(id)),
             Act::Wait => self.waiting.set(true),
             Act::Kill => self.killed.set(true),
+            Act::Exit => self.exited.set(true),
         }
     }
 
@@ -183,9 +191,17 @@ impl Space {
         }
     }
 
-    pub(crate) fn check_alive(&self) -> Result<&Self, Killed> {
+    pub(crate) fn check(&self) -> Result<&Self, Stopped> {
         if self.killed.get() {
-            Err(Killed)
+            Err(Stopped::Killed)
+        } else {
+            self.check_used()
+        }
+    }
+
+    fn check_used(&self) -> Result<&Self, Stopped> {
+        if self.exited.get() {
+            Err(Stopped::Last)
         } else {
             Ok(self)
         }
@@ -367,8 +383,13 @@ impl<'a> Rcu<'a> {
     }
 }
 
+/// Why a reader has stopped.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Killed;
+pub(crate) enum Stopped {
+    Killed,
+    /// It was the last user of the address space.
+    Last,
+}
 
 /// The reader's view of a [`Space`], whose VMAs have locks or not.
 pub(crate) struct Scripted<'a, const VMA_LOCKS: bool>(PhantomData<&'a Space>);
@@ -382,7 +403,7 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
     type MmapLocked = MmapLocked<'a>;
     type Identity = Vma;
     type Snapshot = Snapshot<'a>;
-    type Error = Killed;
+    type Error = Stopped;
 
     const MAX_WAITS: usize = 2;
 
@@ -446,10 +467,10 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
         space.lookup(pos).is_none()
     }
 
-    fn wait(space: &'a Space) -> Result<&'a Space, Killed> {
+    fn wait(space: &'a Space) -> Result<&'a Space, Stopped> {
         space.require(space.nothing_is_held());
         space.moment(Moment::Wait);
-        space.check_alive()
+        space.check()
     }
 
     fn is_gap_before(locked: &mut Locked<'a>, pos: usize) -> bool {
@@ -479,12 +500,12 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
         held.lock.space
     }
 
-    fn lock_mmap(space: &'a Space, pos: usize) -> Result<Option<MmapLocked<'a>>, Killed> {
+    fn lock_mmap(space: &'a Space, pos: usize) -> Result<Option<MmapLocked<'a>>, Stopped> {
         space.require(space.nothing_is_held());
         space.moment(Moment::LockMmap);
         add(&space.fallbacks);
         if space.killed.get() {
-            return Err(Killed);
+            return Err(Stopped::Killed);
         }
 
         // The writer has to finish before `mmap_lock` is ours.
@@ -534,19 +555,29 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
         space.events.set(events);
     }
 
-    fn give_way(held: walk::Held<Self>) -> Result<&'a Space, Killed> {
+    fn check(at: &walk::At<Self>) -> Result<(), Stopped> {
+        let space = match at {
+            walk::At::Vma(locked) => locked.lock.space,
+            walk::At::Mmap(at) => at.space,
+        };
+        add(&space.checks);
+        space.check_used().map(|_| ())
+    }
+
+    fn give_way(held: walk::Held<Self>) -> Result<&'a Space, Stopped> {
         let (space, _) = of_held(&held);
+        space.check()?;
         drop(held);
         space.waiting.set(false);
         space.moment(Moment::GiveWay);
-        space.check_alive()
+        space.check()
     }
 
-    fn relax(held: &walk::Held<Self>) -> Result<(), Killed> {
+    fn relax(held: &walk::Held<Self>) -> Result<(), Stopped> {
         let (space, _) = of_held(held);
         space.require(space.held_rcu.get() == 0);
         add(&space.relaxed);
-        space.check_alive().map(|_| ())
+        space.check().map(|_| ())
     }
 
     fn identity(held: &walk::Held<Self>) -> Vma {

@@ -8,11 +8,11 @@ use crate::{
         of_held,
         vma,
         Act,
-        Killed,
         Moment,
         Scripted,
         Space,
         Step,
+        Stopped,
         Vma, //
     },
     walk::{self, At, Held, StableVma},
@@ -100,10 +100,12 @@ impl<'a, const VMA_LOCKS: bool> Sum<Scripted<'a, VMA_LOCKS>> for Added {
         held: &Held<Scripted<'a, VMA_LOCKS>>,
         pos: usize,
         may_stop: bool,
-    ) -> Result<usize, Killed> {
+    ) -> Result<usize, Stopped> {
         let (space, vma) = of_held(held);
         space.require(held.range().contains(&pos));
-        space.check_alive()?;
+        if space.killed.get() {
+            return Err(Stopped::Killed);
+        }
         if vma.id >= UNTOUCHED {
             return Ok(vma.end);
         }
@@ -111,6 +113,9 @@ impl<'a, const VMA_LOCKS: bool> Sum<Scripted<'a, VMA_LOCKS>> for Added {
         for addr in pos..vma.end {
             self.put(addr..addr + 1, vma.id);
             space.moment(Moment::Added);
+            if space.exited.get() {
+                return Ok(addr + 1);
+            }
             if may_stop && space.waiting.get() {
                 self.stops += 1;
                 return Ok(addr + 1);
@@ -121,23 +126,23 @@ impl<'a, const VMA_LOCKS: bool> Sum<Scripted<'a, VMA_LOCKS>> for Added {
 }
 
 /// Sums up all VMAs. Returns the range, and what was added.
-fn all_by<const VMA_LOCKS: bool>(space: &Space) -> (Result<(usize, usize), Killed>, Added) {
+fn all_by<const VMA_LOCKS: bool>(space: &Space) -> (Result<(usize, usize), Stopped>, Added) {
     let mut added = Added::new();
     let range = sums::sum_all::<Scripted<'_, VMA_LOCKS>, _>(space, &mut added);
     (range.map(|range| (range.start, range.end)), added)
 }
 
-fn all(space: &Space) -> (Result<(usize, usize), Killed>, Added) {
+fn all(space: &Space) -> (Result<(usize, usize), Stopped>, Added) {
     all_by::<true>(space)
 }
 
 /// Sums up the first VMA that ends above `pos`. Returns its identity, zero if there is none.
-fn one(space: &Space, pos: usize) -> (Result<u32, Killed>, Added) {
+fn one(space: &Space, pos: usize) -> (Result<u32, Stopped>, Added) {
     let mut added = Added::new();
     let held = match walk::first::<Scripted<'_, true>>(space, pos) {
         Ok(Some(at)) => at.hold(),
         Ok(None) => return (Ok(0), added),
-        Err(killed) => return (Err(killed), added),
+        Err(stopped) => return (Err(stopped), added),
     };
     let result = sums::sum_one(held, pos, &mut added);
     let id = result.map(|held| held.map_or(0, |held| of_held(&held).1.id));
@@ -425,7 +430,7 @@ mod tests {
         ];
         let space = Space::new(AB, SCRIPT);
 
-        assert_eq!(all(&space).0, Err(Killed));
+        assert_eq!(all(&space).0, Err(Stopped::Killed));
         assert_clean!(space);
     }
 
@@ -570,6 +575,83 @@ mod tests {
         assert_clean!(space);
     }
 
+    /// The reader looks at no more than the piece that it is at.
+    #[test]
+    fn the_process_exits_in_the_middle_of_all() {
+        for count in [1, 5, 10, 11, 20] {
+            let script: &[Step] = match count {
+                1 => &[(Moment::Added, 1, Act::Exit)],
+                5 => &[(Moment::Added, 5, Act::Exit)],
+                10 => &[(Moment::Added, 10, Act::Exit)],
+                11 => &[(Moment::Added, 11, Act::Exit)],
+                _ => &[(Moment::Added, 20, Act::Exit)],
+            };
+            let space = Space::new(AB, script);
+
+            let (range, added) = all(&space);
+            // All has been added when it has exited after the last address.
+            assert_eq!(range.is_ok(), count == 20);
+            assert!(range.is_ok() || range == Err(Stopped::Last));
+            assert_eq!(added.times.iter().sum::<u32>(), count);
+            assert_clean!(space);
+        }
+    }
+
+    #[test]
+    fn the_process_exits_without_vma_locks() {
+        let space = Space::new(AB, &[(Moment::Added, 5, Act::Exit)]);
+
+        let (range, added) = all_by::<false>(&space);
+        assert_eq!(range, Err(Stopped::Last));
+        assert_eq!(added.times.iter().sum::<u32>(), 5);
+        assert_clean!(space);
+    }
+
+    /// It is looked at before each of them.
+    #[test]
+    fn the_process_exits_before_small_vmas() {
+        const VMAS: &[Vma] = &[vma(50, 5, 10), vma(51, 10, 20), vma(52, 30, 40)];
+        let space = Space::new(VMAS, &[(Moment::TryLock, 2, Act::Exit)]);
+
+        let (range, added) = all(&space);
+        assert_eq!(range, Err(Stopped::Last));
+        assert_eq!(space.checks.get(), 2);
+        assert!(added.in_rcu <= 2);
+        assert_clean!(space);
+    }
+
+    /// Before the reader stays away for a writer, who does not come any more.
+    #[test]
+    fn the_process_exits_in_the_middle_of_one() {
+        let space = Space::new(AB, &[(Moment::Added, 5, Act::Exit)]);
+
+        let (id, added) = one(&space, 0);
+        assert_eq!(id, Err(Stopped::Last));
+        assert_eq!(added.times.iter().sum::<u32>(), 5);
+        assert_eq!(space.moments[Moment::GiveWay as usize].get(), 0);
+        assert_clean!(space);
+    }
+
+    /// Also where no writer can stop the reader any more.
+    #[test]
+    fn the_process_exits_after_all_restarts() {
+        const SCRIPT: &[Step] = &[
+            (Moment::Added, 1, Act::Wait),
+            (Moment::GiveWay, 1, Act::Change(&[vma(1, 10, 19)])),
+            (Moment::Added, 2, Act::Wait),
+            (Moment::GiveWay, 2, Act::Change(&[vma(1, 10, 18)])),
+            (Moment::Added, 3, Act::Wait),
+            (Moment::GiveWay, 3, Act::Change(&[vma(1, 10, 17)])),
+            (Moment::Added, 5, Act::Exit),
+        ];
+        let space = Space::new(AB, SCRIPT);
+
+        let (id, added) = one(&space, 0);
+        assert_eq!(id, Err(Stopped::Last));
+        assert_eq!(added.times.iter().sum::<u32>(), 2);
+        assert_clean!(space);
+    }
+
     #[test]
     fn killed_in_the_middle_of_one() {
         const SCRIPT: &[Step] = &[
@@ -578,7 +660,7 @@ mod tests {
         ];
         let space = Space::new(AB, SCRIPT);
 
-        assert_eq!(one(&space, 0).0, Err(Killed));
+        assert_eq!(one(&space, 0).0, Err(Stopped::Killed));
         assert_clean!(space);
     }
 }

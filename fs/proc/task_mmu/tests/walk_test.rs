@@ -6,7 +6,6 @@ use crate::{
     tests::scripted::{
         vma,
         Act,
-        Killed,
         Moment,
         Scripted,
         Space,
@@ -57,7 +56,7 @@ fn walk_by<const VMA_LOCKS: bool>(space: &Space, pos: usize, sleepy: bool) -> Wa
                 };
             }
             Ok(None) => return walked,
-            Err(Killed) => {
+            Err(_) => {
                 walked.killed = true;
                 return walked;
             }

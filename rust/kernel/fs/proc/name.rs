@@ -5,7 +5,7 @@
 use crate::{
     bindings,
     error::from_err_ptr,
-    mm::virt::VmaRef,
+    mm::{virt::VmaRef, vma_iter::RcuSection},
     prelude::*,
     seq_file::{Line, Place}, //
 };
@@ -28,6 +28,12 @@ impl<'a> VmaFile<'a> {
 
         // INVARIANT: The VMA, which is locked for `'a`, keeps the file open.
         NonNull::new(file).map(|file| Self(file, PhantomData))
+    }
+
+    /// Returns the number of the inode that is shown to users.
+    #[inline]
+    fn inode(self) -> u64 {
+        self.device_and_inode().1
     }
 
     /// Returns the device and the number of the inode that is shown to users.
@@ -286,11 +292,32 @@ impl VmaPath<'_> {
         unsafe { line.put_by(fill) };
     }
 
-    /// Returns what the text of the path depends on.
+    /// Returns the addresses of the dentry and the mount.
     #[inline]
-    fn state(&self) -> PathState {
+    fn address(&self) -> (usize, usize) {
         // SAFETY: By the type invariants the path is valid.
-        PathState(unsafe { bindings::get_path_state(self.0) })
+        unsafe { ((*self.0).dentry as usize, (*self.0).mnt as usize) }
+    }
+
+    /// Returns what the text of the path depends on, to find out later whether it is the same.
+    /// Returns [`None`] if it may change at any moment.
+    ///
+    /// Mirrors `d_path_begin`.
+    #[inline]
+    fn seq(&self) -> Option<bindings::d_path_seq> {
+        let mut seq = bindings::d_path_seq::default();
+
+        // SAFETY: By the type invariants the path is valid.
+        unsafe { bindings::d_path_begin(self.0, &mut seq) }.then_some(seq)
+    }
+
+    /// Returns `false` only if the text of the path is what it was at `seq`.
+    ///
+    /// Mirrors `d_path_retry`.
+    #[inline]
+    fn has_changed_since(&self, seq: &bindings::d_path_seq) -> bool {
+        // SAFETY: By the type invariants the path is valid.
+        unsafe { bindings::d_path_retry(self.0, seq) }
     }
 }
 
@@ -309,134 +336,105 @@ fn has_newline(text: &[u8]) -> bool {
     }) || rest.contains(&b'\n')
 }
 
-/// What the text of a path depends on besides the path and the root, see `get_path_state`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct PathState(u64);
-
-impl PathState {
-    /// The text may change at any moment.
-    const UNKNOWN: Self = Self(bindings::PATH_STATE_UNKNOWN as u64);
-
-    /// No path has this state, which is odd like the other one.
-    const NONE: Self = Self(!0);
-
-    /// Returns a state that is that of a path again only if the path still has the same text.
-    #[inline]
-    fn to_compare(self) -> Self {
-        if self == Self::UNKNOWN {
-            Self::NONE
-        } else {
-            self
-        }
-    }
-}
-
-/// The file that the last lines were about, and how the last of them ended.
+/// What the last line about a file said of that, to be said again.
 ///
-/// The file is kept open: its path is looked up when the VMA is not locked any more, and no other
-/// file can take its place in memory.
+/// It refers to nothing: what is kept of the file are addresses and numbers, which are compared with
+/// those of another VMA while that is locked. They stand for the same file only in the RCU section
+/// in which they were noted, because a dentry and a mount are freed a grace period after their last
+/// user is gone. Within the section a dentry may have been unlinked and given another inode. That is
+/// seen by the number of the inode, and by its hash list in the state of the path.
 #[derive(Default)]
 pub struct LastFile {
-    file: Option<FileRef>,
-    columns: FileColumns,
-}
-
-/// How a line about a file ended.
-struct FileColumns {
-    /// What is to be compared with the state that the path has later.
-    state: PathState,
+    section: Option<RcuSection>,
+    dentry: usize,
+    mount: usize,
+    inode: u64,
+    seq: bindings::d_path_seq,
     place: Place,
-    /// In the line from which they are.
-    column: usize,
-    /// From the start of these columns to the path.
-    path: usize,
+    /// In the line from which they are, where these columns begin.
+    column: u32,
+    /// From there to the end of `MAJOR:MINOR INODE `.
+    inode_end: u32,
+    /// From there to the path.
+    path: u32,
 }
 
-impl Default for FileColumns {
-    /// There was no such line.
-    #[inline]
-    fn default() -> Self {
-        Self {
-            state: PathState::NONE,
-            place: Place::default(),
-            column: 0,
-            path: 0,
-        }
-    }
-}
+/// What a line says of a file, taken from the line before.
+pub struct SameFile<'a>(&'a LastFile);
 
 impl LastFile {
-    /// Lets the file go unless `vma` maps it, and so keeps it open anyway.
-    #[inline]
-    pub fn forget_unless_of(&mut self, vma: &VmaRef) {
-        let file = VmaFile::of(vma);
-        let is_other = |last: &FileRef| file.is_none_or(|file| file.0 != last.0);
-
-        if self.file.as_ref().is_some_and(is_other) {
-            *self = Self::default();
-        }
-    }
-
-    /// Keeps `file` open in place of the last one, for a line about it.
-    #[inline]
-    pub fn keep(&mut self, file: VmaFile<'_>) -> KeptFile<'_> {
-        let Self {
-            file: last,
-            columns,
-        } = self;
-        if last.as_ref().is_none_or(|last| last.0 != file.0) {
-            columns.state = PathState::NONE;
-            *last = None;
-        }
-        KeptFile {
-            file: last.get_or_insert_with(|| file.get()),
-            columns,
-        }
-    }
-}
-
-/// A file that is kept open for a line about it.
-pub struct KeptFile<'a> {
-    file: &'a FileRef,
-    /// How the last line about this file ended.
-    columns: &'a mut FileColumns,
-}
-
-impl KeptFile<'_> {
-    /// Ends a line by what it says of the file: `MAJOR:MINOR INODE`, and the path at the column
-    /// `column` or behind that.
+    /// Returns what the last line has said of `file`, if that stands in the buffer before the line
+    /// that begins now and is still right. The VMA of `file` is locked in `section`.
     ///
-    /// If the path has not changed since the last line, this is copied from there.
-    #[inline(always)]
-    pub fn print(self, line: &mut Line<'_>, column: usize) {
-        let state = self.file.file().path().state();
+    /// What is returned may be printed when the VMA has been unlocked.
+    #[inline]
+    pub fn again(
+        &self,
+        file: VmaFile<'_>,
+        section: Option<RcuSection>,
+        line: &Line<'_>,
+    ) -> Option<SameFile<'_>> {
+        let path = file.path();
+        let (dentry, mount) = path.address();
 
-        let last = &*self.columns;
-        if last.state == state && last.column == line.column() && line.put_again(last.place, 0) {
-            return;
-        }
-        line.out_of_line(|line| self.print_anew(state, line, column));
+        let is_same = section.is_some()
+            && self.section == section
+            && self.dentry == dentry
+            && self.mount == mount
+            && self.inode == file.inode()
+            && line.is_before(self.place)
+            && !path.has_changed_since(&self.seq);
+        is_same.then_some(SameFile(self))
     }
 
+    /// Ends a line by what it says of `file`, whose VMA is locked in `section`: `MAJOR:MINOR INODE`,
+    /// and the path at the column `column` or behind that.
     #[inline(never)]
-    fn print_anew(self, state: PathState, line: &mut Line<'_>, column: usize) {
-        let file = self.file.file();
+    pub fn print(
+        &mut self,
+        file: VmaFile<'_>,
+        section: Option<RcuSection>,
+        line: &mut Line<'_>,
+        column: usize,
+    ) {
+        let path = file.path();
+        let seq = path.seq();
         let start = line.column();
         file.print_inode(line);
+        let inode_end = line.column();
         line.pad_to(column);
-
-        let last = &*self.columns;
         let text = line.column();
-        if last.state != state || !line.put_again(last.place, last.path) {
-            file.path().print(line);
-        }
+        path.print(line);
 
-        *self.columns = FileColumns {
-            state: state.to_compare(),
+        let (dentry, mount) = path.address();
+        *self = Self {
+            section: section.filter(|_| seq.is_some()),
+            dentry,
+            mount,
+            inode: file.inode(),
+            seq: seq.unwrap_or_default(),
             place: line.place(start),
-            column: start,
-            path: text - start,
+            column: start as u32,
+            inode_end: (inode_end - start) as u32,
+            path: (text - start) as u32,
         };
+    }
+}
+
+impl SameFile<'_> {
+    /// Ends a line like [`LastFile::print`].
+    #[inline(always)]
+    pub fn print(self, line: &mut Line<'_>, column: usize) {
+        let Self(last) = self;
+        if last.column as usize == line.column() {
+            line.put_again(last.place, 0..last.place.len());
+        } else {
+            line.out_of_line(|line| {
+                line.put_again(last.place, 0..last.inode_end as usize);
+                line.pad_to(column);
+                line.put_again(last.place, last.path as usize..last.place.len());
+            });
+        }
     }
 }
 

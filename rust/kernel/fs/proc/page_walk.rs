@@ -93,6 +93,7 @@ mod smaps {
         #[inline]
         fn gather<V: SleepableLock>(&mut self, vma: &V, start: usize, may_stop: bool) -> usize {
             self.0.stop.may_stop = may_stop;
+            self.0.stop.may_give_up = true;
             if !(vma.start()..vma.end()).contains(&start) {
                 return vma.end();
             }
@@ -200,6 +201,7 @@ mod numa {
         #[inline]
         fn gather<V: SleepableLock>(&mut self, vma: &V, start: usize, may_stop: bool) -> usize {
             self.0.stop.may_stop = may_stop;
+            self.0.stop.may_give_up = true;
             if !(vma.start()..vma.end()).contains(&start) {
                 return vma.end();
             }

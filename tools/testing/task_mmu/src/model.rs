@@ -983,6 +983,10 @@ impl<'a> AddressSpace for Model<'a> {
         Ok(reader)
     }
 
+    fn check(_at: &walk::At<Self>) -> Result<(), Infallible> {
+        Ok(())
+    }
+
     fn relax(held: &walk::Held<Self>) -> Result<(), Infallible> {
         let reader = reader_of(held);
         let in_rcu = reader.held_rcu.get() > 0;

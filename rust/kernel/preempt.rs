@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Preemption.
+//!
+//! C header: [`include/linux/preempt.h`](srctree/include/linux/preempt.h)
+
+use crate::types::NotThreadSafe;
+
+/// Keeps the current task on its CPU: nobody else runs there before it is dropped, but for
+/// interrupts.
+///
+/// On `PREEMPT_RT` it does nothing.
+///
+/// # Invariants
+///
+/// Preemption is disabled while instances of this guard exist, except on `PREEMPT_RT`.
+pub struct Guard(NotThreadSafe);
+
+/// Disables preemption, but not on `PREEMPT_RT`, where a spin lock may sleep.
+///
+/// This is for who wants to be quick with something that others wait for, and is correct without
+/// it as well.
+///
+/// Context: Any. Until the result is gone the caller must not sleep.
+///
+/// Mirrors `preempt_disable`.
+#[inline]
+pub fn disable_unless_rt() -> Guard {
+    #[cfg(not(CONFIG_PREEMPT_RT))]
+    // SAFETY: An FFI call with no additional requirements.
+    unsafe {
+        crate::bindings::preempt_disable()
+    };
+
+    // INVARIANT: Preemption has just been disabled.
+    Guard(NotThreadSafe)
+}
+
+impl Drop for Guard {
+    /// Mirrors `preempt_enable`.
+    #[inline]
+    fn drop(&mut self) {
+        #[cfg(not(CONFIG_PREEMPT_RT))]
+        // SAFETY: By the type invariants preemption was disabled for this guard.
+        unsafe {
+            crate::bindings::preempt_enable()
+        };
+    }
+}
