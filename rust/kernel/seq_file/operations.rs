@@ -264,9 +264,10 @@ impl SeqFile {
     /// at the destination. So a large read needs no large buffer, and who reads by pages gets a
     /// chunk for each.
     ///
-    /// It ends before when it has read 256 KiB, has worked for 10 ms, which is looked at by the tick,
-    /// has a signal or other work pending, or if the destination is not there, from the second chunk
-    /// on, and to wait for it might take long. What did not get there is read next.
+    /// It ends before, with a whole record, when it has read 256 KiB, has worked for 10 ms, which is
+    /// looked at by the tick, or has a signal or other work pending. So it does if the destination of
+    /// another chunk is not there, and to wait for it might take long. If that is only found out
+    /// when the chunk is copied, the rest of it is what is read next.
     ///
     /// Context: Process context, may sleep. Nothing is held between two chunks, and while one is
     /// copied, but what keeps other threads from moving the position. Errors: `EINTR` if a fatal
@@ -284,36 +285,46 @@ impl SeqFile {
         size: usize,
         pos: *mut bindings::loff_t,
     ) -> isize {
+        // SAFETY: By the function's requirements `open_iter` has set the pointer.
+        let m: *mut bindings::seq_file = unsafe { (*file).private_data.cast() };
         let read_chunks = || {
             let size = size.min(Self::MAX_READ);
             let begin = jiffies();
+            let is_late = || jiffies().wrapping_sub(begin) > msecs_to_jiffies(Self::MAX_TIME);
             let mut done = 0;
 
             loop {
-                let to = to.wrapping_add(done);
+                let at = to.wrapping_add(done);
                 let read = {
                     // For the first page it waits, as every read does.
                     let _no_faults = (done != 0).then(faults::disable);
                     // SAFETY: The file is open. `to` and what follows it is checked when it is
                     // written to.
-                    unsafe { bindings::seq_read(file, to, size - done, pos) }
+                    unsafe { bindings::seq_read(file, at, size - done, pos) }
                 };
                 if read > 0 {
                     done += read as usize;
                 } else if done == 0 {
                     return read;
                 } else if read != -(bindings::EFAULT as isize)
-                    || !faults::fault_in_anonymous(UserPtr::from_ptr(to.cast()))
+                    || is_late()
+                    || !faults::fault_in_anonymous(UserPtr::from_ptr(at.cast()))
                 {
                     // What was read counts. If an error lasts, the next call meets it again.
                     return done as isize;
                 }
 
+                // SAFETY: The file is open, and it is this thread's turn.
+                if unsafe { (*m).count } != 0 {
+                    // Only a part of the chunk has been copied. There is room for the rest.
+                    continue;
+                }
                 let current = current!();
                 if size - done < PAGE_SIZE
                     || current.signal_pending()
                     || current.task_work_pending()
-                    || jiffies().wrapping_sub(begin) > msecs_to_jiffies(Self::MAX_TIME)
+                    || is_late()
+                    || !faults::is_there(UserPtr::from_ptr(to.wrapping_add(done).cast()), PAGE_SIZE)
                 {
                     return done as isize;
                 }

@@ -41,6 +41,32 @@ impl Drop for DisabledGuard {
     }
 }
 
+/// Returns whether the first and the last page of `len` bytes of user memory are there, or have been
+/// faulted in by [`fault_in_anonymous`].
+///
+/// They may not be there any more when they are used, or not be writable.
+///
+/// Context: Process context, may sleep to allocate memory.
+#[inline]
+pub fn is_there(address: UserPtr, len: usize) -> bool {
+    let last = UserPtr::from_addr((address.as_const_ptr() as usize).wrapping_add(len - 1));
+
+    [address, last]
+        .into_iter()
+        .all(|address| is_readable(address) || fault_in_anonymous(address))
+}
+
+/// Returns whether a byte can be read without a page fault.
+#[inline]
+fn is_readable(address: UserPtr) -> bool {
+    let mut byte = 0u8;
+    let to: *mut u8 = &mut byte;
+    let _guard = disable();
+
+    // SAFETY: The destination is a byte. The user address is checked.
+    unsafe { bindings::copy_from_user(to.cast(), address.as_const_ptr(), 1) == 0 }
+}
+
 /// Faults in the page at `address` for writing, if it is one of anonymous memory and nobody has to
 /// be waited for: neither whoever changes the address space, nor a disk, nor a `userfaultfd`.
 ///

@@ -29,6 +29,8 @@ static char buffer[1 << 20];
 struct session {
 	enum maps_impl impl;
 	int fd;
+	int reads;		/* how often read(2) was called by Rust */
+	int short_reads;	/* and gave less than it has to */
 	struct text log;	/* every call with its result and data */
 	struct text got;	/* what consecutive reads gave */
 };
@@ -47,23 +49,37 @@ static ssize_t note(struct session *s, const char *call, size_t arg, ssize_t ret
 	return ret;
 }
 
+#define MAX_READ	(256UL << 10)
+#define MAX_TIME	0.01	/* seconds */
+
 /*
- * A read of C ends with the first buffer of records, one of Rust when there is
- * less room than a page: then C is called again. From @off, or from where @fd
- * stands if that is negative.
+ * A read of C ends with the first buffer of records. One of Rust ends when there is
+ * less room than a page, of the destination or of 256 KiB, when it has worked for
+ * 10 ms, or at the end of the file, and where the destination is not there. Whenever
+ * there is room for a page and more to be read, the next one follows. From @off, or
+ * from where @fd stands if that is negative.
  */
 static ssize_t read_pages(struct session *s, int fd, char *to, size_t size, off_t off)
 {
+	bool is_short = false;
 	size_t done = 0;
+	double since;
 	ssize_t n;
 
 	do {
+		since = maps_now();
 		n = off < 0 ? read(fd, to + done, size - done) :
 			      pread(fd, to + done, size - done, off + done);
+		since = maps_now() - since;
 		if (n <= 0)
 			return done ?: n;
 		done += n;
-	} while (s->impl == MAPS_C && size - done >= PAGE);
+		if (s->impl == MAPS_C)
+			continue;
+		s->reads++;
+		s->short_reads += is_short || n > MAX_READ;
+		is_short = n + PAGE <= MAX_READ && since < MAX_TIME;
+	} while (size - done >= PAGE);
 	return done;
 }
 
@@ -226,6 +242,8 @@ static void both(struct __test_metadata *_metadata,
 		way(_metadata, subject, s);
 		close(s->fd);
 		ASSERT_LT(0, s->log.len);
+		/* now and then the scheduler has work for a task that returns to user space */
+		EXPECT_GE(2 + s->reads / 50, s->short_reads);
 	}
 	EXPECT_TRUE(text_same("C", &subject->session[MAPS_C].log,
 			      "Rust", &subject->session[MAPS_RUST].log));
