@@ -325,8 +325,11 @@ TEST_F_TIMEOUT(maps_trace, nothing_is_lost, TIMEOUT)
 {
 	struct text whole = {}, got = {};
 	struct slow_reader reader;
-	int fd = maps_open_file(self->target.pid, variant->file, MAPS_RUST);
+	int fd;
 
+	if (strcmp(variant->file, "maps"))
+		SKIP(return, "the others may say something else each time");
+	fd = maps_open_file(self->target.pid, variant->file, MAPS_RUST);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, text_read(&whole, fd));
 	start_slowly(&reader, fd);
