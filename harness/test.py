@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 import threading
+import time
 
 import build
 import compile_fail
@@ -431,8 +432,36 @@ def refused(word, **how):
     return False
 
 
+def interrupted_build():
+    """Whether what a build that was killed has warned of, or may have, is compiled again."""
+    with tempfile.TemporaryDirectory(dir=build.BUILD) as folder:
+        folder = pathlib.Path(folder)
+        log = folder / "log"
+        log.write_text(f"{TREE}/fs/warned.c:1:1: warning: a test of the harness\n")
+        for name, age in (("fs/warned.o", 60), ("fs/good.o", 60), ("fs/late.o", 0)):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).touch()
+            os.utime(folder / name, (time.time() - age,) * 2)
+        build.forget(folder.name, TREE, log)
+        left = {path.name for path in folder.rglob("*.o")}
+    return check("warnings-are-not-lost", left == {"good.o"}, *left)
+
+
+def interrupted_change():
+    """Whether a file of the tree that was changed when a run was killed is put back."""
+    path = TREE / "Documentation/filesystems/index.rst"
+    with lock():
+        before = path.read_bytes()
+        series.lend("Documentation/filesystems/index.rst")
+        path.write_bytes(b"a test of the harness\n")
+        series.lay()
+        after = path.read_bytes()
+    return check("changes-are-put-back", after == before)
+
+
 def test_harness():
-    """What `make run` promises, and that what must fail a test does."""
+    """What `make run` promises, that what must fail a test does, and that nothing which a run
+    leaves that dies in the middle is taken for a pass."""
     tour = guest.boot(runner.TOUR, name="harness")
     text = tour.output.decode()
     cases = [check("tour", tour.status == 0 and re.search(r"^Rust \(", text, re.M)
@@ -450,7 +479,7 @@ def test_harness():
     cases.append(check("icount-one-cpu", counting.output == b"1\n"))
     cases.append(check("hang-is-killed", refused("was killed", command="sleep 1000", timeout=10)))
     cases.append(check("panic-is-told", refused("Kernel panic", command="", append="rdinit=/bin/false")))
-    return cases
+    return [*cases, interrupted_build(), interrupted_change()]
 
 
 @dataclasses.dataclass
