@@ -71,12 +71,20 @@ fn check_used(mm: &MmWithUser) -> Result {
     }
 }
 
+/// Returns an error if the reader is being killed.
+#[inline]
+fn check_alive() -> Result {
+    if current!().fatal_signal_pending() {
+        Err(EINTR)
+    } else {
+        Ok(())
+    }
+}
+
 /// Returns an error if the reader has to stop. Errors: `EINTR` if it is being killed, or `ESRCH`.
 #[inline]
 fn check(mm: &MmWithUser) -> Result {
-    if current!().fatal_signal_pending() {
-        return Err(EINTR);
-    }
+    check_alive()?;
     check_used(mm)
 }
 
@@ -327,7 +335,7 @@ mod vma_locks {
 
         fn wait(idle: VmaIter<'a>) -> Result<VmaIter<'a>> {
             fsleep(PAUSE);
-            check(idle.address_space())?;
+            check_alive()?;
             Ok(idle)
         }
 

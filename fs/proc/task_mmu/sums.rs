@@ -40,8 +40,8 @@
 //!
 //! # After the process
 //!
-//! A process that is killed gets its memory back when the last user of the address space is gone. So
-//! before each VMA and after each piece a reader looks whether that is itself, and stops.
+//! A process that is killed gets its memory back when the last user of the address space is gone.
+//! So before each VMA and after each piece a reader looks whether that is itself, and stops.
 
 use crate::walk::{self, AddressSpace, At, Event, Held, StableVma};
 use core::ops::Range;
@@ -64,9 +64,9 @@ pub(crate) trait Sum<A: AddressSpace> {
 
     /// Adds what is mapped in the VMA from `pos` on. Returns up to where.
     ///
-    /// That is the end of the VMA. It can be another address after `pos` only if nobody else uses the
-    /// address space any more, or if it `may_stop`: where it was when somebody began to wait for the
-    /// lock.
+    /// That is the end of the VMA. It can be another address after `pos` only if nobody else uses
+    /// the address space any more, or if it `may_stop`: where it was when somebody began to wait
+    /// for the lock.
     fn add(&mut self, held: &Held<A>, pos: usize, may_stop: bool) -> Result<usize, A::Error>;
 }
 

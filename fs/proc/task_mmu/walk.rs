@@ -175,8 +175,8 @@ pub(crate) trait AddressSpace: Sized {
     type Identity: PartialEq;
     /// A moment in the history of the address space.
     type Snapshot;
-    /// Why the reader has to stop: it is being killed, or nobody else uses the address space any more,
-    /// whose memory it would only keep from being freed.
+    /// Why the reader has to stop: it is being killed, or nobody else uses the address space any
+    /// more, whose memory it would only keep from being freed.
     type Error;
 
     /// How often a reader waits for a writer who has the next VMA locked, before it takes the

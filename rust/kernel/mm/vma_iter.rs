@@ -297,8 +297,8 @@ impl<'a> MmapVma<'a> {
         };
         let end = guard.end();
 
-        // INVARIANT: The iterator is at the end of the VMA, in an RCU section of its own. Preemption
-        // was disabled before the VMA was locked.
+        // INVARIANT: The iterator is at the end of the VMA, in an RCU section of its own.
+        // Preemption was disabled before the VMA was locked.
         Ok(LockedVma {
             guard,
             preempt,
@@ -709,8 +709,9 @@ impl MmWithUser {
         })
     }
 
-    /// Returns whether nobody but the caller uses the address space any more: the process has exited
-    /// or executed another program, and what is mapped here is freed when the caller is done.
+    /// Returns whether nobody but the caller uses the address space any more: the process has
+    /// exited or executed another program, and what is mapped here is freed when the caller is
+    /// done.
     ///
     /// Others who are about to look at it may still come and go.
     ///

@@ -264,10 +264,10 @@ impl SeqFile {
     /// at the destination. So a large read needs no large buffer, and who reads by pages gets a
     /// chunk for each.
     ///
-    /// It ends before, with a whole record, when it has read 256 KiB, has worked for 10 ms, which is
-    /// looked at by the tick, or has a signal or other work pending. So it does if the destination of
-    /// another chunk is not there, and to wait for it might take long. If that is only found out
-    /// when the chunk is copied, the rest of it is what is read next.
+    /// It ends before, with a whole record, when it has read 256 KiB, has worked for 10 ms, which
+    /// is looked at by the tick, or has a signal or other work pending. So it does if the
+    /// destination of another chunk is not there, and to wait for it might take long. If that is
+    /// only found out when the chunk is copied, the rest of it is what is read next.
     ///
     /// Context: Process context, may sleep. Nothing is held between two chunks, and while one is
     /// copied, but what keeps other threads from moving the position. Errors: `EINTR` if a fatal
@@ -418,8 +418,8 @@ impl<T: Operations> Table<T> {
 
     /// # Safety
     ///
-    /// `m` must be a `struct seq_file` opened by `open_iter::<T>`, `pos` its index, and this must be
-    /// called within `with_chunk`, and not again before `stop`.
+    /// `m` must be a `struct seq_file` opened by `open_iter::<T>`, `pos` its index, and this must
+    /// be called within `with_chunk`, and not again before `stop`.
     unsafe extern "C" fn start(m: *mut bindings::seq_file, pos: *mut Index) -> *mut c_void {
         // SAFETY: `m` is valid and its private data is what `open_iter` has set.
         let private = unsafe { (*m).private.cast::<Private<T>>() };
@@ -495,8 +495,8 @@ impl<T: Operations> Table<T> {
     /// Like `start`, after it. `seq_file` calls this after a `start` that has failed as well.
     unsafe extern "C" fn stop(m: *mut bindings::seq_file, _v: *mut c_void) {
         // SAFETY: `m` is valid and its private data is what `open_iter` has set. It is this
-        // thread's turn, and no other reference to these is alive. The cursor and what is left of it
-        // are gone when the session, which they borrow, is dropped.
+        // thread's turn, and no other reference to these is alive. The cursor and what is left of
+        // it are gone when the session, which they borrow, is dropped.
         unsafe {
             let private = (*m).private.cast::<Private<T>>();
             let chunk = (*private).chunk;

@@ -6,7 +6,8 @@
 
 use super::UserPtr;
 use crate::{
-    bindings, current,
+    bindings,
+    current,
     types::NotThreadSafe, //
 };
 use core::ptr::null_mut;
@@ -41,8 +42,8 @@ impl Drop for DisabledGuard {
     }
 }
 
-/// Returns whether the first and the last page of `len` bytes of user memory are there, or have been
-/// faulted in by [`fault_in_anonymous`].
+/// Returns whether the first and the last page of `len` bytes of user memory are there, or have
+/// been faulted in by [`fault_in_anonymous`].
 ///
 /// They may not be there any more when they are used, or not be writable.
 ///

@@ -338,11 +338,11 @@ fn has_newline(text: &[u8]) -> bool {
 
 /// What the last line about a file said of that, to be said again.
 ///
-/// It refers to nothing: what is kept of the file are addresses and numbers, which are compared with
-/// those of another VMA while that is locked. They stand for the same file only in the RCU section
-/// in which they were noted, because a dentry and a mount are freed a grace period after their last
-/// user is gone. Within the section a dentry may have been unlinked and given another inode. That is
-/// seen by the number of the inode, and by its hash list in the state of the path.
+/// It refers to nothing: what is kept of the file are addresses and numbers, which are compared
+/// with those of another VMA while that is locked. They stand for the same file only in the RCU
+/// section in which they were noted, because a dentry and a mount are freed a grace period after
+/// their last user is gone. Within the section a dentry may have been unlinked and given another
+/// inode. That is seen by the number of the inode, and by its hash list in the state of the path.
 #[derive(Default)]
 pub struct LastFile {
     section: Option<RcuSection>,
@@ -387,8 +387,8 @@ impl LastFile {
         is_same.then_some(SameFile(self))
     }
 
-    /// Ends a line by what it says of `file`, whose VMA is locked in `section`: `MAJOR:MINOR INODE`,
-    /// and the path at the column `column` or behind that.
+    /// Ends a line by what it says of `file`, whose VMA is locked in `section`: `MAJOR:MINOR
+    /// INODE`, and the path at the column `column` or behind that.
     #[inline(never)]
     pub fn print(
         &mut self,

@@ -139,8 +139,8 @@ pub fn copy_to_user(user: UserPtr, bytes: &[u8]) -> Result {
 /// The largest build ID, in bytes.
 pub const BUILD_ID_SIZE_MAX: usize = bindings::BUILD_ID_SIZE_MAX as usize;
 
-/// Returns the size of the build ID of the ELF file that a VMA maps, if what tells it is in the page
-/// cache. Nothing is waited for, and nobody is told that the file was read.
+/// Returns the size of the build ID of the ELF file that a VMA maps, if what tells it is in the
+/// page cache. Nothing is waited for, and nobody is told that the file was read.
 ///
 /// Context: Any. Errors: `EFAULT` if a part is not there, `EINVAL` if there is no build ID.
 ///

@@ -82,9 +82,18 @@ static int sum(const struct noticed *n)
 	return n->lock + n->text + n->lease + n->mount + n->close + n->who;
 }
 
-#define TH_NOTICED(n)									\
-	TH_LOG("flock %d, execve %d, F_SETLEASE %d, umount %d, no event %d, other %d",	\
-	       (n).lock, (n).text, (n).lease, (n).mount, (n).close, (n).who)
+static void log_noticed(struct __test_metadata *_metadata, const struct noticed *n)
+{
+	TH_LOG("flock %d, execve %d, F_SETLEASE %d, umount %d, no event %d, other %d",
+	       n->lock, n->text, n->lease, n->mount, n->close, n->who);
+}
+
+/* Some time, which differs from one round to the next */
+static void spin(int round)
+{
+	for (int i = 0; i < round % 50 * 400; i++)
+		asm volatile("" : : : "memory");
+}
 
 /* Call this before the file is unmapped, or with @watch from there when it has been. */
 static void watch_events(int watch[2])
@@ -304,8 +313,7 @@ TEST_F_TIMEOUT(maps_trace, slow_buffer, TIMEOUT)
 		ASSERT_EQ(0, target_do(&self->target, 1));
 		watch_events(watch);
 		start_slowly(&reader, fd);
-		for (volatile int spin = 0; spin < i % 50 * 400; spin++)
-			continue;
+		spin(i);
 		ASSERT_EQ(0, target_do(&self->target, 0));
 		waits += waits_for_page(&reader);
 		check_events(&noticed, watch, self->target.pid);
@@ -316,7 +324,8 @@ TEST_F_TIMEOUT(maps_trace, slow_buffer, TIMEOUT)
 		EXPECT_LT(0, reader.n);
 	}
 	EXPECT_EQ(0, waits) TH_LOG("it has waited for a page after the first");
-	EXPECT_EQ(0, sum(&noticed)) TH_NOTICED(noticed);
+	EXPECT_EQ(0, sum(&noticed))
+		log_noticed(_metadata, &noticed);
 	close(fd);
 }
 
@@ -451,6 +460,7 @@ FIXTURE_VARIANT_ADD(maps_rounds, normal) { .policy = SCHED_OTHER };
 FIXTURE_VARIANT_ADD(maps_rounds, nice) {
 	.policy = SCHED_OTHER, .nice = 19, .beside_busy = true
 };
+
 FIXTURE_VARIANT_ADD(maps_rounds, idle) { .policy = SCHED_IDLE, .beside_busy = true };
 
 FIXTURE_SETUP(maps_rounds)
@@ -501,8 +511,7 @@ TEST_F_TIMEOUT(maps_rounds, file, 48 * 3600)
 
 			ASSERT_EQ(0, target_do(&self->target, 1));
 			watch_events(watch);
-			for (volatile int spin = 0; spin < round % 50 * 400; spin++)
-				continue;
+			spin(round);
 			ASSERT_EQ(0, target_do(&self->target, 0));
 			check_events(&noticed, watch, self->target.pid);
 			check_closed(&noticed);
@@ -514,7 +523,7 @@ TEST_F_TIMEOUT(maps_rounds, file, 48 * 3600)
 		EXPECT_EQ(0, sum(&noticed)) {
 			TH_LOG("%s of %s, %zu bytes at a time", maps_impl_name[impl],
 			       file, kind.size);
-			TH_NOTICED(noticed);
+			log_noticed(_metadata, &noticed);
 		}
 	}
 	if (busy)
