@@ -24,7 +24,8 @@ make test-debug
               kmemleak, lockdep, KCSAN (hours the first time)
 make test-long
               the model with two writers in all cases, 20,000,000 lines of
-              torture (an hour or two)
+              torture, 20,000 rounds of what a reader must not leave behind
+              (hours)
 make test-mutants
               breaks the walk in many ways and tells which test sees each
 make lint     rustfmt, clippy, checkpatch and other checks of the sources
@@ -82,7 +83,7 @@ test-debug:
 	@harness/host test.py --only kasan,kcsan
 
 test-long:
-	@harness/host test.py --only model-long,torture-long
+	@harness/host test.py --only model-long,torture-long,trace-long
 
 test-mutants:
 	@harness/host mutants.py

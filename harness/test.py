@@ -354,19 +354,27 @@ def test_model_long():
     return modelled(long=True)
 
 
-def torture(kernel, name, lines, seconds, after=""):
-    """That many lines read while everything changes, in at most so many seconds,
-    and commands after that."""
-    result = guest.boot(f"{RUST_SERVES}/selftests/proc/proc-maps-torture -l {lines} -t {seconds}"
-                        f" || exit 1\n{after}",
-                        name=name, kernel=kernel, timeout=seconds + 300)
+def program(kernel, name, command, seconds, after=""):
+    """One of the selftests for proc with arguments, and commands after it."""
+    with Progress(name):
+        result = guest.boot(f"{RUST_SERVES}/selftests/proc/{command} || exit 1\n{after}", name=name, kernel=kernel,
+                            timeout=seconds)
     text = result.output.decode(errors="replace").splitlines()
     cases = parsed([line for line in text if re.match(r"K?TAP version|1\.\.|(not )?ok |# ", line)])
     return [*cases, check("exit status", result.status == 0, *text[-20:]), clean_log(result)]
 
 
+def torture(kernel, name, lines, seconds, after=""):
+    """That many lines read while everything changes, in at most so many seconds."""
+    return program(kernel, name, f"proc-maps-torture -l {lines} -t {seconds}", seconds + 300, after)
+
+
 def test_torture_long():
     return torture(guest.KERNEL, "torture", 20_000_000, 7200)
+
+
+def test_trace_long():
+    return program(guest.KERNEL, "trace", "proc-maps-trace -n 20000", 4 * 3600)
 
 
 def maple_trees(name):
@@ -521,6 +529,7 @@ MORE = {
 LONG = {
     "model-long": Piece("as model, with two writers everywhere", [Job(test_model_long, 1800)]),
     "torture-long": Piece("20,000,000 lines of proc-maps-torture", [Job(test_torture_long, 100)], "slim"),
+    "trace-long": Piece("proc-maps-trace with 20,000 rounds of each kind", [Job(test_trace_long, 5400)], "slim"),
     "kasan": Piece("as debug, also with KASAN and kmemleak, and 1,000,000 lines of torture", [Job(test_kasan, 2100)], "kasan"),
     "kcsan": Piece("the same with KCSAN", [Job(test_kcsan, 1600)], "kcsan"),
 }
