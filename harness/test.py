@@ -190,10 +190,13 @@ RUST_SERVES = ("echo Y >/sys/module/task_mmu/parameters/rust && grep -q Y /sys/m
 SLOW = ("proc-maps-errors", "proc-maps-faults", "proc-maps-query", "proc-maps-race", "proc-maps-rename",
         "proc-maps-torture")
 
+# Readers at the lowest priority take minutes to get anywhere: they have the piece `trace`.
+TRACE = "export KSELFTEST_PROC_MAPS_TRACE_ARGS='-n 2 -T killed -V idle'\n"
+
 # For `make test`: fewer random queries, and a third of the times that one situation is made.
 # Allocations of pages and copies to user space can fail on the kernel of the piece `debug`,
 # which makes all of it.
-SHORT = ("export PROC_MAPS_SHORT=3 PROC_MAPS_QUERY_CALLS=100000 KSELFTEST_PROC_MAPS_FAULTS_ARGS="
+SHORT = (f"{TRACE}export PROC_MAPS_SHORT=3 PROC_MAPS_QUERY_CALLS=100000 KSELFTEST_PROC_MAPS_FAULTS_ARGS="
          "'-v maps_slab -v smaps_slab -v smaps_rollup_slab -v numa_maps_slab'")
 
 
@@ -373,8 +376,12 @@ def test_torture_long():
     return torture(guest.KERNEL, "torture", 20_000_000, 7200)
 
 
+def test_trace():
+    return program(guest.KERNEL, "trace", "proc-maps-trace", 1500)
+
+
 def test_trace_long():
-    return program(guest.KERNEL, "trace", "proc-maps-trace -n 20000", 4 * 3600)
+    return program(guest.KERNEL, "trace-long", "proc-maps-trace -n 20000", 8 * 3600)
 
 
 def maple_trees(name):
@@ -394,11 +401,11 @@ def test_debug_kunit():
 
 
 def test_debug_selftests_slow():
-    return [Case("selftests-slow", subtests=slow_selftests(build.image("debug"), "debug-selftests"))]
+    return [Case("selftests-slow", subtests=slow_selftests(build.image("debug"), "debug-selftests", prepare=TRACE))]
 
 
 def test_debug_selftests():
-    return [Case("selftests", subtests=other_selftests(build.image("debug"), "debug-selftests"))]
+    return [Case("selftests", subtests=other_selftests(build.image("debug"), "debug-selftests", prepare=TRACE))]
 
 
 def test_debug_maple_trees():
@@ -410,7 +417,7 @@ def checked(name, prepare="", after="", timeout=4800):
     itself."""
     kernel = build.image(name)
     return [Case("kunit", subtests=kunit(kernel, f"{name}-kunit")),
-            Case("selftests", subtests=selftests(kernel, f"{name}-selftests", listed(), "proc", prepare, after, timeout)),
+            Case("selftests", subtests=selftests(kernel, f"{name}-selftests", listed(), "proc", TRACE + prepare, after, timeout)),
             Case("torture", subtests=torture(kernel, f"{name}-torture", 1_000_000, 3600, after))]
 
 
@@ -520,6 +527,7 @@ QUICK = {
 MORE = {
     "mm-selftests": Piece("the kernel's selftests for mm that read smaps or pagemap",
                           [Job(test_mm_selftests, 100, 1)], "slim"),
+    "trace": Piece("what readers at all priorities leave behind in a process", [Job(test_trace, 400, 1)], "slim"),
     "debug": Piece("kunit, selftests and the test of maple trees on a kernel with lockdep and other checks",
                    [Job(test_debug_kunit, 60, 1), Job(test_debug_selftests_slow, 300, 1),
                     Job(test_debug_selftests, 300, 1), Job(test_debug_maple_trees, 60, 1)], "debug"),
@@ -529,7 +537,7 @@ MORE = {
 LONG = {
     "model-long": Piece("as model, with two writers everywhere", [Job(test_model_long, 1800)]),
     "torture-long": Piece("20,000,000 lines of proc-maps-torture", [Job(test_torture_long, 100)], "slim"),
-    "trace-long": Piece("proc-maps-trace with 20,000 rounds of each kind", [Job(test_trace_long, 5400)], "slim"),
+    "trace-long": Piece("as trace, 20,000 rounds of each kind", [Job(test_trace_long, 6 * 3600)], "slim"),
     "kasan": Piece("as debug, also with KASAN and kmemleak, and 1,000,000 lines of torture", [Job(test_kasan, 2100)], "kasan"),
     "kcsan": Piece("the same with KCSAN", [Job(test_kcsan, 1600)], "kcsan"),
 }

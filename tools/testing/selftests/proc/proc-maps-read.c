@@ -314,12 +314,14 @@ static void by_offsets(struct __test_metadata *_metadata,
 	size_t step = end < 8192 ? 1 : 41;
 
 	if (end < 65536) {
-		for (size_t off = 0; off < end; off += step)
-			pread_one(_metadata, subject, s, 100, off);
-		for (size_t off = end; off >= step; off -= step)
-			pread_one(_metadata, subject, s, 1, off - step);
+		const size_t stops = maps_times(end / step);
+
+		for (size_t i = 0; i < stops; i++)
+			pread_one(_metadata, subject, s, 100, i * end / stops);
+		for (size_t i = stops; i; i--)
+			pread_one(_metadata, subject, s, 1, i * end / stops - 1);
 	}
-	for (int i = 0; i < 400; i++)
+	for (int i = 0; i < maps_times(400); i++)
 		pread_one(_metadata, subject, s, 1 + pseudo_random() % 9000,
 			  pseudo_random() % end);
 	/* none of that has moved the descriptor's own position */
@@ -689,7 +691,7 @@ static void by_threads(struct __test_metadata *_metadata,
 	static struct piece all[2 * PIECES];
 	int both_read = 0;
 
-	for (int round = 0; round < 150; round++) {
+	for (int round = 0; round < maps_times(150); round++) {
 		pthread_t threads[2];
 		size_t count = 0;
 
@@ -730,7 +732,7 @@ static void *pread_anywhere(void *arg)
 	static __thread char buf[1 << 14];
 	struct sharer *sharer = arg;
 
-	for (sharer->calls = 0; sharer->calls < 300; sharer->calls++) {
+	for (sharer->calls = 0; sharer->calls < maps_times(300); sharer->calls++) {
 		size_t off, size;
 		ssize_t n;
 
@@ -763,7 +765,7 @@ static void by_pread_threads(struct __test_metadata *_metadata,
 	for (int i = 0; i < 2; i++) {
 		pthread_join(threads[i], NULL);
 		EXPECT_EQ(0, sharers[i].wrong);
-		EXPECT_EQ(300, sharers[i].calls);
+		EXPECT_EQ(maps_times(300), sharers[i].calls);
 	}
 	read_rest(s);
 	expect_whole(_metadata, subject, s, "after threads", 0);

@@ -407,12 +407,12 @@ static inline int map_new_file(const char *name)
 	return err;
 }
 
-/* @count, by the number in the environment that is called @by, if there is one */
-static inline int divided(int count, const char *by)
+/* A number in the environment, or 1 */
+static inline int maps_divisor(const char *name)
 {
-	const char *number = getenv(by);
+	const char *number = getenv(name);
 
-	return number && atoi(number) > 1 ? count / atoi(number) : count;
+	return number && atoi(number) > 1 ? atoi(number) : 1;
 }
 
 /*
@@ -422,7 +422,7 @@ static inline int divided(int count, const char *by)
  */
 static inline int maps_count(int count)
 {
-	return divided(count, "PROC_MAPS_FEWER");
+	return count / maps_divisor("PROC_MAPS_FEWER");
 }
 
 /*
@@ -431,7 +431,7 @@ static inline int maps_count(int count)
  */
 static inline int maps_times(int times)
 {
-	return divided(times, "PROC_MAPS_SHORT");
+	return times / maps_divisor("PROC_MAPS_SHORT");
 }
 
 /* @count mappings of one page each from SPOT on */
