@@ -56,8 +56,7 @@ struct facts {
 	bool one_record;	/* about the whole process */
 	/*
 	 * Allocations of open() beyond those that it has in both: the single_open()
-	 * of C makes a table of operations, the Rust code has the counters of
-	 * numa_maps in memory of their own.
+	 * of C makes a table of operations.
 	 */
 	int more[2];
 };
@@ -75,7 +74,7 @@ static const struct facts all_facts[] = {
 	[SMAPS_ROLLUP] = {
 		.file = "smaps_rollup", .one_record = true, .more = { [MAPS_C] = 1 },
 	},
-	[NUMA_MAPS] = { .file = "numa_maps", .more = { [MAPS_RUST] = 1 } },
+	[NUMA_MAPS] = { .file = "numa_maps" },
 };
 
 /* Of the file that is tested; each test is a process of its own */
