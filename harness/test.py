@@ -401,11 +401,11 @@ def test_debug_kunit():
 
 
 def test_debug_selftests_slow():
-    return [Case("selftests-slow", subtests=slow_selftests(build.image("debug"), "debug-selftests", prepare=TRACE))]
+    return [Case("selftests-slow", subtests=slow_selftests(build.image("debug"), "debug-selftests", prepare=TRACE, timeout=2400))]
 
 
 def test_debug_selftests():
-    return [Case("selftests", subtests=other_selftests(build.image("debug"), "debug-selftests", prepare=TRACE))]
+    return [Case("selftests", subtests=other_selftests(build.image("debug"), "debug-selftests", prepare=TRACE, timeout=2400))]
 
 
 def test_debug_maple_trees():

@@ -35,7 +35,7 @@
 #define BIG_PAGES	2048	/* a populated mapping of several page tables */
 #define CELLS_END	(CELLS * PITCH)
 #define BIG		(CELLS_END + 1)
-#define FAR		(BIG + BIG_PAGES + 1)	/* where mappings are moved to and fro */
+#define FAR		(BIG + BIG_PAGES + 1)	/* where mappings are moved to and from */
 #define LAST		(FAR + CELLS * PITCH)
 #define ALL_PAGES	(LAST + 1)
 
