@@ -190,14 +190,17 @@ RUST_SERVES = ("echo Y >/sys/module/task_mmu/parameters/rust && grep -q Y /sys/m
 SLOW = ("proc-maps-errors", "proc-maps-faults", "proc-maps-query", "proc-maps-race", "proc-maps-rename",
         "proc-maps-torture")
 
+# Fewer random queries, and a third of the times that one situation is made: the piece
+# `selftests-whole` makes it as often as it says.
+SHORT = "export PROC_MAPS_SHORT=3 PROC_MAPS_QUERY_CALLS=100000\n"
+
+# Allocations of pages and copies to user space can only be made to fail on the kernel of the
+# piece `debug`, slabs here as well.
+SLABS = ("export KSELFTEST_PROC_MAPS_FAULTS_ARGS="
+         "'-v maps_slab -v smaps_slab -v smaps_rollup_slab -v numa_maps_slab'\n")
+
 # Readers at the lowest priority take minutes to get anywhere: they have the piece `trace`.
 TRACE = "export KSELFTEST_PROC_MAPS_TRACE_ARGS='-n 2 -T killed -V idle'\n"
-
-# For `make test`: fewer random queries, and a third of the times that one situation is made.
-# Allocations of pages and copies to user space can fail on the kernel of the piece `debug`,
-# which makes all of it.
-SHORT = (f"{TRACE}export PROC_MAPS_SHORT=3 PROC_MAPS_QUERY_CALLS=100000 KSELFTEST_PROC_MAPS_FAULTS_ARGS="
-         "'-v maps_slab -v smaps_slab -v smaps_rollup_slab -v numa_maps_slab'")
 
 
 def listed(collection="proc"):
@@ -284,11 +287,19 @@ def other_selftests(kernel, name, **how):
 
 
 def test_selftests_slow():
-    return slow_selftests(guest.KERNEL, "selftests", prepare=SHORT)
+    return slow_selftests(guest.KERNEL, "selftests", prepare=SHORT + SLABS + TRACE)
 
 
 def test_selftests():
-    return other_selftests(guest.KERNEL, "selftests", prepare=SHORT)
+    return other_selftests(guest.KERNEL, "selftests", prepare=SHORT + SLABS + TRACE)
+
+
+def test_selftests_slow_whole():
+    return slow_selftests(guest.KERNEL, "selftests-whole", prepare=SLABS + TRACE)
+
+
+def test_selftests_whole():
+    return other_selftests(guest.KERNEL, "selftests-whole", prepare=SLABS + TRACE)
 
 
 def test_mm_selftests():
@@ -401,11 +412,13 @@ def test_debug_kunit():
 
 
 def test_debug_selftests_slow():
-    return [Case("selftests-slow", subtests=slow_selftests(build.image("debug"), "debug-selftests", prepare=TRACE, timeout=2400))]
+    return [Case("selftests-slow", subtests=slow_selftests(build.image("debug"), "debug-selftests",
+                                                           prepare=SHORT + TRACE, timeout=2400))]
 
 
 def test_debug_selftests():
-    return [Case("selftests", subtests=other_selftests(build.image("debug"), "debug-selftests", prepare=TRACE, timeout=2400))]
+    return [Case("selftests", subtests=other_selftests(build.image("debug"), "debug-selftests",
+                                                       prepare=SHORT + TRACE, timeout=2400))]
 
 
 def test_debug_maple_trees():
@@ -417,7 +430,8 @@ def checked(name, prepare="", after="", timeout=4800):
     itself."""
     kernel = build.image(name)
     return [Case("kunit", subtests=kunit(kernel, f"{name}-kunit")),
-            Case("selftests", subtests=selftests(kernel, f"{name}-selftests", listed(), "proc", TRACE + prepare, after, timeout)),
+            Case("selftests", subtests=selftests(kernel, f"{name}-selftests", listed(), "proc", TRACE + prepare,
+                                                 after, timeout)),
             Case("torture", subtests=torture(kernel, f"{name}-torture", 1_000_000, 3600, after))]
 
 
@@ -527,6 +541,8 @@ QUICK = {
 MORE = {
     "mm-selftests": Piece("the kernel's selftests for mm that read smaps or pagemap",
                           [Job(test_mm_selftests, 100, 1)], "slim"),
+    "selftests-whole": Piece("as selftests, each situation as often as it says",
+                             [Job(test_selftests_slow_whole, 420, 1), Job(test_selftests_whole, 300, 1)], "slim"),
     "trace": Piece("what readers at all priorities leave behind in a process", [Job(test_trace, 400, 1)], "slim"),
     "debug": Piece("kunit, selftests and the test of maple trees on a kernel with lockdep and other checks",
                    [Job(test_debug_kunit, 60, 1), Job(test_debug_selftests_slow, 300, 1),
@@ -595,7 +611,7 @@ def side_by_side(pieces, done):
 
 def run():
     def told(pieces):
-        return "\n".join(f"  {name:14}{piece.what}" for name, piece in pieces.items())
+        return "\n".join(f"  {name:16}{piece.what}" for name, piece in pieces.items())
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
