@@ -5,7 +5,7 @@
 Each configuration is a fragment under harness/config that is laid over
 allnoconfig and has its own object folder in the cache. `slim` is the kernel that
 is booted, and with harness/bench.patch measured, `debug`, `kasan` and `kcsan` have
-the kernel's checks on; the others leave out or change something, and of them
+the kernel's checks on, `fixes` has no Rust; the others leave out or change something, and of them
 only the parts are built that the series touches.
 """
 
@@ -33,13 +33,14 @@ VARIANTS = {
     "no-inline-helpers": ("x86_64", ["slim", "part", "no-inline-helpers"]),
     "commits": ("x86_64", ["slim", "part"]),
     "lint": ("x86_64", ["slim", "part"]),
+    "fixes": ("x86_64", ["slim", "fixes"]),
     "debug": ("x86_64", ["slim", "debug"]),
     "kasan": ("x86_64", ["slim", "debug", "kasan"]),
     "kcsan": ("x86_64", ["slim", "kcsan"]),
     "arm64": ("arm64", ["arm64"]),
 }
 # The configurations that are only built, to see that they can be.
-WHOLE = ("slim", "debug", "kasan", "kcsan")
+WHOLE = ("slim", "fixes", "debug", "kasan", "kcsan")
 MATRIX = [n for n in VARIANTS if n not in (*WHOLE, "lint", "commits")]
 PARTS = ["prepare", "fs/proc/", "mm/mmap_lock.o"]
 # The time and place are fixed, so that building again what has not changed links nothing

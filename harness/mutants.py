@@ -16,6 +16,7 @@ import re
 
 import build
 import guest
+import ktap
 import model
 import series
 import test
@@ -158,7 +159,7 @@ def kunit(kernel):
                             append="kunit.enable=1 kunit.autorun=1 kunit.filter_glob=task_mmu_*")
     except Failed as e:
         return [f"kunit: {str(e).splitlines()[0]}"]
-    cases = {c.name: c for c in test.parsed(result.log)}
+    cases = {c.name: c for c in ktap.parsed(result.log)}
     failed = [f"kunit: no suite {s}" for s in suites if s not in cases]
     failed += [f"kunit: {leaf.name}" for s in suites if s in cases for leaf in cases[s].leaves()
                if leaf.result == "not ok"]

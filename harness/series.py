@@ -4,7 +4,9 @@
 
 series/sets names the sets in their order, each a folder of series/ with a `cover`.
 series/SET/NN-name/ is one commit: `message`, `files` (the new files it brings, one
-path a line) and `edits.patch` (changes to files that the base has).
+path a line) and `edits.patch` (changes to files that the base or an earlier commit has).
+New files stand in the checkout in their last form; what a commit brings of one is that
+without what later commits change in it.
 """
 
 import argparse
@@ -20,7 +22,8 @@ from common import BASE, CACHE, OUT, SRC, TREE, Failed, git, lock, main, need_sp
 
 SERIES = SRC / "series"
 COMMITS_TREE = CACHE / "tree-commits"   # where one commit after the other is built
-TREES = (TREE, COMMITS_TREE)
+FIXES_TREE = CACHE / "tree-fixes"       # where those of the set `fixes` are tested
+TREES = (TREE, COMMITS_TREE, FIXES_TREE)
 LENT = CACHE / "lent"                   # what files of the tree were before a test changed them
 # New files of the series stand in the checkout under these.
 FOLDERS = ("fs", "rust", "mm", "include", "Documentation", "tools", "kernel", "lib")
@@ -107,11 +110,11 @@ def commits():
     if not series:
         raise Failed("series/ holds no commit")
     owner = {}
-    for c in series:
+    for number, c in enumerate(series):
         for path in c.files:
             if path in owner:
-                raise Failed(f"{path} is brought by two commits: {owner[path]} and {c.name}")
-            owner[path] = c.name
+                raise Failed(f"{path} is brought by two commits: {series[owner[path]].name} and {c.name}")
+            owner[path] = number
             if path.split("/")[0] not in FOLDERS:
                 raise Failed(f"series/{c.name}/files: {path} is not under one of {' '.join(FOLDERS)}")
             if not (SRC / path).is_file():
@@ -119,14 +122,14 @@ def commits():
             if (BASE / path).exists():
                 raise Failed(f"series/{c.name}/files names {path}, which the base has too: "
                              "change it in edits.patch")
-    for c in series:
+    for number, c in enumerate(series):
         for path in c.edited:
-            if path in owner:
-                raise Failed(f"series/{c.name}/edits.patch changes {path}, which {owner[path]} brings: "
-                             "new files stand in the checkout in their last form")
-            if not (BASE / path).is_file():
-                raise Failed(f"series/{c.name}/edits.patch changes {path}, which the base has not: "
-                             "name new files in `files`")
+            if path in owner and owner[path] >= number:
+                raise Failed(f"series/{c.name}/edits.patch changes {path}, which {series[owner[path]].name} "
+                             "brings: a new file stands in the checkout in its last form")
+            if path not in owner and not (BASE / path).is_file():
+                raise Failed(f"series/{c.name}/edits.patch changes {path}, which neither the base nor an "
+                             "earlier commit has: name new files in `files`")
     here = {str(p.relative_to(SRC)) for top in FOLDERS for p in (SRC / top).rglob("*")
             if p.is_file() and not {"__pycache__", "target"} & set(p.parts)}
     for path in sorted(here - set(owner)):
@@ -154,7 +157,7 @@ def copy(source, target):
 def scratch(folder, series):
     """A git repository in folder that has the base's form of all files that
     the series changes."""
-    for path in sorted({p for c in series for p in c.edited}):
+    for path in sorted({p for c in series for p in c.edited} - {p for c in series for p in c.files}):
         copy(BASE / path, folder / path)
     git("init", "-q", "-b", "series", cwd=folder)
     commit(folder, f"Linux {version(BASE)}", "base", "base@localhost")
@@ -178,16 +181,35 @@ def apply(folder, c, patch):
         raise Failed(f"series/{c.name}/edits.patch no longer applies to Linux {version(BASE)}: {where}")
 
 
+def first_forms(folder):
+    """Puts the new files that later commits change into folder, as they are brought."""
+    series = commits()
+    brought = {p for c in series for p in c.files}
+    for path in {p for c in series for p in c.edited if p in brought}:
+        copy(SRC / path, folder / path)
+    git("init", "-q", cwd=folder)
+    for c in reversed(series):
+        for path in brought.intersection(c.edited):
+            done = git("apply", "-R", "--whitespace=nowarn", f"--include={path}", "-", cwd=folder, check=False,
+                       data=c.patch.read_bytes())
+            if done.returncode:
+                raise Failed(f"series/{c.name}/edits.patch does not lead to {path} as it is in the checkout: "
+                             f"{done.stderr.decode().splitlines()[0]}")
+
+
 def make_commits(folder, series):
     """Makes one git commit of each commit of the series; gives their ids."""
     scratch(folder, series)
     ids = []
-    for c in series:
-        if c.edited:
-            apply(folder, c, c.patch.read_bytes())
-        for path in c.files:
-            copy(SRC / path, folder / path)
-        ids.append(commit(folder, c.message, c.author, c.address))
+    with tempfile.TemporaryDirectory() as tmp:
+        first = pathlib.Path(tmp)
+        first_forms(first)
+        for c in series:
+            if c.edited:
+                apply(folder, c, c.patch.read_bytes())
+            for path in c.files:
+                copy(first / path if (first / path).is_file() else SRC / path, folder / path)
+            ids.append(commit(folder, c.message, c.author, c.address))
     return ids
 
 
