@@ -42,7 +42,7 @@ VARIANTS = {
 # The configurations that are only built, to see that they can be.
 WHOLE = ("slim", "fixes", "debug", "kasan", "kcsan")
 MATRIX = [n for n in VARIANTS if n not in (*WHOLE, "lint", "commits")]
-PARTS = ["prepare", "fs/proc/", "mm/mmap_lock.o"]
+PARTS = ["prepare", "fs/proc/", "mm/mmap_lock.o", "samples/rust/"]
 # The time and place are fixed, so that building again what has not changed links nothing
 # again. With huge pages for their heaps the compilers take a tenth less time.
 ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
@@ -50,6 +50,9 @@ ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
                "KBUILD_BUILD_USER": "task_mmu", "KBUILD_BUILD_HOST": "task_mmu"}
 WHOLE_STEPS = 1900
 MAPLE_TREE_TEST = "lib/test_maple_tree.ko"
+SAMPLE = "samples/rust/rust_vma_iter.ko"
+# Modules that are tested with a kernel.
+MODULES = {"slim": [SAMPLE], "debug": [SAMPLE, MAPLE_TREE_TEST], "kasan": [SAMPLE], "kcsan": [SAMPLE]}
 
 
 def image(name):
@@ -99,8 +102,9 @@ def configure(name, tree):
     got = wanted([new])
     # in a commit before the one that brings an option it cannot be had
     offered = r'^config (\w+)\n\t\w+ "'
-    early = set(re.findall(offered, (TREE / "fs/proc/Kconfig").read_text(), re.M))
-    early -= set(re.findall(offered, (tree / "fs/proc/Kconfig").read_text(), re.M))
+    ours = ("fs/proc/Kconfig", "samples/rust/Kconfig")
+    early = {option for path in ours for option in re.findall(offered, (TREE / path).read_text(), re.M)}
+    early -= {option for path in ours for option in re.findall(offered, (tree / path).read_text(), re.M)}
     wrong = [f"{option}={value or 'n'}" for option, value in wanted(fragments[2:]).items()
              if got.get(option) != value and option.removeprefix("CONFIG_") not in early]
     if wrong:
@@ -157,9 +161,7 @@ def build(name, *targets, tree=TREE):
         need_space(2)
     configure(name, tree)
     if not targets:
-        targets = ["bzImage"] if name in WHOLE else PARTS
-        if name == "debug":
-            targets = [*targets, MAPLE_TREE_TEST]
+        targets = ["bzImage", *MODULES.get(name, [])] if name in WHOLE else PARTS
     fresh = name in WHOLE and not (folder / "vmlinux").exists()
     log = LOG / f"build-{name}.log"
     unfinished = folder / ".unfinished"

@@ -26,7 +26,7 @@ FIXES_TREE = CACHE / "tree-fixes"       # where those of the set `fixes` are tes
 TREES = (TREE, COMMITS_TREE, FIXES_TREE)
 LENT = CACHE / "lent"                   # what files of the tree were before a test changed them
 # New files of the series stand in the checkout under these.
-FOLDERS = ("fs", "rust", "mm", "include", "Documentation", "tools", "kernel", "lib")
+FOLDERS = ("fs", "rust", "mm", "include", "Documentation", "tools", "kernel", "lib", "samples")
 
 
 def conf():

@@ -71,8 +71,13 @@ def test_compile_fail():
 
 def kunit(kernel, name):
     """All KUnit suites that the kernel has. Those of the series are shown case
-    by case, and each must be there."""
-    result = guest.boot("true", name=name, kernel=kernel, append="kunit.enable=1 kunit.autorun=1")
+    by case, and each must be there. And the sample, loaded by a process."""
+    sample = kernel.parents[3] / build.SAMPLE
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(sample, folder)
+        result = guest.boot(f"insmod /share/{sample.name}", name=name, kernel=kernel, share=folder,
+                            append="kunit.enable=1 kunit.autorun=1")
+    loaded = re.search(r"rust_vma_iter: (\d+) VMAs of (\d+) bytes", "\n".join(result.log))
     ran = {suite.name: suite for suite in parsed(result.log)}
     cases = [ran.pop(suite, None) or Case(suite, "not ok", [f"{path} declares it, it did not run"])
              for suite, path in suites()]
@@ -84,6 +89,8 @@ def kunit(kernel, name):
     for suite in ran.values():
         failed = [leaf.name for leaf in suite.leaves() if leaf.result == "not ok"]
         cases.append(check(suite.name, not failed, *failed))
+    cases.append(check("sample", loaded and int(loaded[1]) > 3 and int(loaded[2]) > 1 << 16,
+                       loaded[0] if loaded else "it does not say what it has counted"))
     return cases + [clean_log(result)]
 
 
