@@ -5,7 +5,7 @@
 Each configuration is a fragment under harness/config that is laid over
 allnoconfig and has its own object folder in the cache. `slim` is the kernel that
 is booted, and with harness/bench.patch measured, `debug`, `kasan` and `kcsan` have
-the kernel's checks on, `fixes` has no Rust; the others leave out or change something, and of them
+the kernel's checks on, `fixes` has no Rust and `fixes-base` no fixes; the others leave out or change something, and of them
 only the parts are built that the series touches.
 """
 
@@ -33,14 +33,15 @@ VARIANTS = {
     "no-inline-helpers": ("x86_64", ["slim", "part", "no-inline-helpers"]),
     "commits": ("x86_64", ["slim", "part"]),
     "lint": ("x86_64", ["slim", "part"]),
-    "fixes": ("x86_64", ["slim", "fixes"]),
+    "fixes": ("x86_64", ["fixes"]),
+    "fixes-base": ("x86_64", ["fixes"]),
     "debug": ("x86_64", ["slim", "debug"]),
     "kasan": ("x86_64", ["slim", "debug", "kasan"]),
     "kcsan": ("x86_64", ["slim", "kcsan"]),
     "arm64": ("arm64", ["arm64"]),
 }
 # The configurations that are only built, to see that they can be.
-WHOLE = ("slim", "fixes", "debug", "kasan", "kcsan")
+WHOLE = ("slim", "fixes", "fixes-base", "debug", "kasan", "kcsan")
 MATRIX = [n for n in VARIANTS if n not in (*WHOLE, "lint", "commits")]
 PARTS = ["prepare", "fs/proc/", "mm/mmap_lock.o", "samples/rust/"]
 # The time and place are fixed, so that building again what has not changed links nothing

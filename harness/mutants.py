@@ -24,6 +24,7 @@ from common import TREE, Failed, lock, main, say
 
 MODULE = "fs/proc/task_mmu"
 ITER = "rust/kernel/mm/vma_iter.rs"
+MMAP_LOCK = "rust/kernel/mm/mmap_lock.rs"
 # What the model checker compiles.
 PROTOCOLS = (f"{MODULE}/walk.rs", f"{MODULE}/sums.rs")
 # Seconds for the model checker, which a mutant can give more to try than there
@@ -66,7 +67,7 @@ MUTANTS = [
            f"{MODULE}/walk.rs", "Ok(A::lock_mmap(idle, pos)?.map(|at| match",
            "Ok(A::lock_mmap(idle, 0)?.map(|at| match"),
     Mutant("fallback-not-killable", "cannot be killed while it waits for mmap_lock",
-           ITER, "to_result(unsafe { bindings::mmap_read_lock_killable(self.as_raw()) })?;",
+           MMAP_LOCK, "to_result(unsafe { bindings::mmap_read_lock_killable(self.as_raw()) })?;",
            "to_result(unsafe { bindings::mmap_read_lock(self.as_raw()); 0 })?;", "proc-maps-errors"),
     Mutant("contended-is-not-waited-for", "queues up for mmap_lock where a writer is at work",
            f"{MODULE}/walk.rs", "Err((error, idle)) => Attempt::NotLocked(idle, error),",
@@ -75,12 +76,12 @@ MUTANTS = [
     Mutant("end-of-a-gap", "takes the end of a gap for the end of the address space",
            ITER, "entry.is_null() && last == usize::MAX", "entry.is_null() && last != 0"),
     Mutant("writer-at-the-snapshot", "does not notice a writer who was at work at the snapshot",
-           ITER, "self.seq & 1 != 0 || self.writers_since()", "self.writers_since()"),
+           MMAP_LOCK, "self.seq & 1 != 0 || self.writers_since()", "self.writers_since()"),
     Mutant("snapshot-after-the-unlock", "takes the snapshot when the VMA is not locked any more",
            f"{MODULE}/walk.rs", "                let snapshot = A::snapshot_locked(&locked);\n"
-           "                Left::Vma {\n                    rcu: A::pass(locked),\n",
-           "                let rcu = A::pass(locked);\n                let snapshot = A::snapshot(&rcu);\n"
-           "                Left::Vma {\n                    rcu,\n"),
+           "                Unlocked::Vma {\n                    rcu: A::unlock_in_rcu(locked),\n",
+           "                let rcu = A::unlock_in_rcu(locked);\n                let snapshot = A::snapshot(&rcu);\n"
+           "                Unlocked::Vma {\n                    rcu,\n"),
     Mutant("position-kept-after-a-writer", "goes on from where a VMA was before a writer came",
            f"{MODULE}/walk.rs", "                A::set(&mut rcu, pos);\n",
            "                if pos == 1 {\n                    A::set(&mut rcu, pos);\n                }\n"),

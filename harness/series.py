@@ -23,7 +23,8 @@ from common import BASE, CACHE, OUT, SRC, TREE, Failed, git, lock, main, need_sp
 SERIES = SRC / "series"
 COMMITS_TREE = CACHE / "tree-commits"   # where one commit after the other is built
 FIXES_TREE = CACHE / "tree-fixes"       # where those of the set `fixes` are tested
-TREES = (TREE, COMMITS_TREE, FIXES_TREE)
+FIXES_BASE_TREE = CACHE / "tree-fixes-base"     # and their tests without them
+TREES = (TREE, COMMITS_TREE, FIXES_TREE, FIXES_BASE_TREE)
 LENT = CACHE / "lent"                   # what files of the tree were before a test changed them
 # New files of the series stand in the checkout under these.
 FOLDERS = ("fs", "rust", "mm", "include", "Documentation", "tools", "kernel", "lib", "samples")

@@ -124,9 +124,9 @@ RUST_SERVES = ("echo Y >/sys/module/task_mmu/parameters/rust && grep -q Y /sys/m
 SLOW = ("proc-maps-errors", "proc-maps-faults", "proc-maps-query", "proc-maps-race", "proc-maps-rename",
         "proc-maps-torture")
 
-# Fewer random queries, and a third of the times that one situation is made: the piece
+# Fewer random queries, and a sixth of the times that one situation is made: the piece
 # `selftests-whole` makes it as often as it says.
-SHORT = "export PROC_MAPS_SHORT=3 PROC_MAPS_QUERY_CALLS=100000\n"
+SHORT = "export PROC_MAPS_SHORT=6 PROC_MAPS_QUERY_CALLS=100000\n"
 
 # Allocations of pages and copies to user space can only be made to fail on the kernel of the
 # piece `debug`, slabs here as well.
@@ -455,7 +455,7 @@ MORE = {
                     Job(test_debug_selftests, 300, 1), Job(test_debug_maple_trees, 60, 1)], "debug"),
     "matrix": Piece("other configurations and arm64 build without a warning", [Job(test_matrix, 60)]),
     "commits": Piece("each commit builds without a warning", [Job(test_commits, 550)]),
-    "fixes": Piece("each test of the set `fixes` fails without its fix and passes with it", [Job(fixes.cases, 400)]),
+    "fixes": Piece("each test of the set `fixes` fails without its fix and passes with it", [Job(fixes.cases, 200)], "slim"),
 }
 LONG = {
     "model-long": Piece("as model, with two writers everywhere", [Job(test_model_long, 1800)]),

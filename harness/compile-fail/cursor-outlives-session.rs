@@ -14,7 +14,7 @@ impl Operations for Digits {
     type State = ();
     type Session = [u8; 10];
     type Cursor<'s> = &'s [u8];
-    type Shown<'s> = &'s [u8];
+    type AfterShow<'s> = &'s [u8];
 
     fn start(&self, index: Index) -> Result<Option<[u8; 10]>> {
         Ok((index < 10).then(|| core::array::from_fn(|n| n as u8)))
@@ -35,7 +35,7 @@ impl Operations for Digits {
     fn next<'s>(
         &self,
         _state: &mut (),
-        shown: Self::Shown<'s>,
+        shown: Self::AfterShow<'s>,
         index: &mut Index,
     ) -> Result<Option<Self::Cursor<'s>>> {
         *index += 1;
@@ -47,7 +47,7 @@ impl Operations for Digits {
         _state: &mut (),
         m: &SeqFile,
         cursor: Self::Cursor<'s>,
-    ) -> Result<Self::Shown<'s>> {
+    ) -> Result<Self::AfterShow<'s>> {
         seq_print!(m, "{}\n", cursor[0]);
         Ok(&cursor[1..])
     }

@@ -12,7 +12,7 @@ pub fn lock_first(mm: &MmWithUser) -> Option<usize> {
     let end = match found.start_read() {
         Ok(vma) => {
             let end = vma.end();
-            let _found = vma.pass().next();
+            let _found = vma.unlock_in_rcu().next();
             end
         }
         Err((_, iter)) => {

@@ -5,11 +5,11 @@
 use kernel::mm::vma_iter::LockedVma;
 
 pub fn after_pass(locked: LockedVma<'_>) -> usize {
-    let _next = locked.pass();
+    let _next = locked.unlock_in_rcu();
     locked.end() //~ ERROR E0382
 }
 
 pub fn after_unlock(locked: LockedVma<'_>) {
     let _iter = locked.unlock();
-    let _next = locked.pass(); //~ ERROR E0382
+    let _next = locked.unlock_in_rcu(); //~ ERROR E0382
 }

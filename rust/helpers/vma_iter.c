@@ -28,11 +28,6 @@ rust_helper_get_gate_vma(struct mm_struct *mm)
 	return get_gate_vma(mm);
 }
 
-__rust_helper int rust_helper_mmap_read_lock_killable(struct mm_struct *mm)
-{
-	return mmap_read_lock_killable(mm);
-}
-
 __rust_helper int rust_helper_mmap_lock_is_contended(struct mm_struct *mm)
 {
 	return mmap_lock_is_contended(mm);
@@ -53,17 +48,5 @@ __rust_helper bool rust_helper_vma_start_read_locked(struct vm_area_struct *vma)
 __rust_helper bool rust_helper_vma_lock_is_contended(struct vm_area_struct *vma)
 {
 	return vma_lock_is_contended(vma);
-}
-
-__rust_helper bool rust_helper_mmap_lock_speculate_try_begin(struct mm_struct *mm,
-							     unsigned int *seq)
-{
-	return mmap_lock_speculate_try_begin(mm, seq);
-}
-
-__rust_helper bool rust_helper_mmap_lock_speculate_retry(struct mm_struct *mm,
-							 unsigned int seq)
-{
-	return mmap_lock_speculate_retry(mm, seq);
 }
 #endif

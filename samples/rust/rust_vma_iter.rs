@@ -34,13 +34,14 @@ fn count(mm: &MmWithUser) -> Result<(usize, usize)> {
         let locked = found.start_read().map_err(|_| EAGAIN)?;
         vmas += 1;
         bytes += locked.end() - locked.start();
-        rcu = locked.pass();
+        rcu = locked.unlock_in_rcu();
     }
 }
 
 impl kernel::Module for RustVmaIter {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        let Some(mm) = current!().mm() else {
+        let task = current!();
+        let Some(mm) = task.mm() else {
             pr_info!("A kernel thread has no VMAs\n");
             return Ok(Self);
         };

@@ -31,7 +31,7 @@ pub(crate) struct Pinned<'a>(PhantomData<&'a MmWithUser>);
 pub(crate) type At<'a> = crate::walk::At<Pinned<'a>>;
 
 /// A reader that has left a VMA of such an address space.
-pub(crate) type Left<'a> = crate::walk::Left<Pinned<'a>>;
+pub(crate) type Unlocked<'a> = crate::walk::Unlocked<Pinned<'a>>;
 
 /// A reader that stands at a VMA of such an address space and may sleep.
 pub(crate) type Held<'a> = crate::walk::Held<Pinned<'a>>;
@@ -173,7 +173,7 @@ impl AsRef<VmaRef> for Held<'_> {
     }
 }
 
-impl<'a> Left<'a> {
+impl<'a> Unlocked<'a> {
     /// Returns the address space.
     #[inline]
     pub(crate) fn mm(&self) -> &'a MmWithUser {
@@ -226,8 +226,9 @@ mod vma_locks {
     use super::*;
     use crate::walk::Reason;
     use kernel::fs::proc::events::{FallbackReason, RetryReason};
+    use kernel::mm::mmap_lock::MmapLockSpeculation;
     use kernel::mm::vma_iter::{
-        FoundVma, LockedVma, MmapLockSpeculation, RcuVmaIter, SleepableVma, StartReadError,
+        FoundVma, LockedVma, RcuVmaIter, SleepableVma, StartReadError,
     };
     use kernel::time::{delay::fsleep, Delta};
 
@@ -345,8 +346,8 @@ mod vma_locks {
         }
 
         #[inline]
-        fn pass(locked: LockedVma<'a>) -> RcuVmaIter<'a> {
-            locked.pass()
+        fn unlock_in_rcu(locked: LockedVma<'a>) -> RcuVmaIter<'a> {
+            locked.unlock_in_rcu()
         }
 
         #[inline]
@@ -386,7 +387,7 @@ mod vma_locks {
             at.is_contended()
         }
 
-        fn note(idle: &VmaIter<'a>, pos: usize, event: Event) {
+        fn count(idle: &VmaIter<'a>, pos: usize, event: Event) {
             let mm = idle.address_space();
             match event {
                 Event::Retry(error) => events::retry(mm, pos, error.into()),
@@ -409,7 +410,7 @@ mod vma_locks {
         }
 
         #[inline]
-        fn relax(held: &Held<'a>) -> Result {
+        fn check_and_resched(held: &Held<'a>) -> Result {
             cond_resched();
             check(held.mm())
         }
@@ -512,7 +513,7 @@ mod no_vma_locks {
             match *locked {}
         }
 
-        fn pass(locked: Never) -> Never {
+        fn unlock_in_rcu(locked: Never) -> Never {
             match locked {}
         }
 
@@ -544,7 +545,7 @@ mod no_vma_locks {
             at.is_contended()
         }
 
-        fn note(idle: &VmaIter<'a>, pos: usize, event: Event) {
+        fn count(idle: &VmaIter<'a>, pos: usize, event: Event) {
             match event {
                 Event::GiveWay => events::give_way(idle.address_space(), pos),
                 // There is nothing before `mmap_lock` that could fail.
@@ -565,7 +566,7 @@ mod no_vma_locks {
         }
 
         #[inline]
-        fn relax(held: &Held<'a>) -> Result {
+        fn check_and_resched(held: &Held<'a>) -> Result {
             cond_resched();
             check(held.mm())
         }

@@ -17,7 +17,7 @@
  * of the fallback that follows if none can be locked in the end, CONTENDED or
  * DETACHED.
  */
-void note_vma_walk_retry(struct mm_struct *mm, unsigned long addr,
+void count_vma_walk_retry(struct mm_struct *mm, unsigned long addr,
 			 enum vm_event_item reason)
 {
 	count_vm_event(VMA_WALK_RETRY);
@@ -25,7 +25,7 @@ void note_vma_walk_retry(struct mm_struct *mm, unsigned long addr,
 }
 
 /* mmap_lock is needed at @addr. @reason is one of VMA_WALK_FALLBACK_*. */
-void note_vma_walk_fallback(struct mm_struct *mm, unsigned long addr,
+void count_vma_walk_fallback(struct mm_struct *mm, unsigned long addr,
 			    enum vm_event_item reason)
 {
 	count_vm_event(reason);
@@ -33,7 +33,7 @@ void note_vma_walk_fallback(struct mm_struct *mm, unsigned long addr,
 }
 
 /* What was locked has been let go for a writer who waits. The reader goes on from @addr. */
-void note_vma_walk_give_way(struct mm_struct *mm, unsigned long addr)
+void count_vma_walk_give_way(struct mm_struct *mm, unsigned long addr)
 {
 	count_vm_event(VMA_WALK_GIVE_WAY);
 	trace_vma_walk_give_way(mm, addr);

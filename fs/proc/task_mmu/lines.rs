@@ -52,7 +52,7 @@ pub(crate) trait Printable: AsRef<VmaRef> {
     fn section(&self) -> Option<RcuSection>;
 }
 
-/// Prints the line of the VMA that `at` has locked, and lets it go by `leave`.
+/// Prints the line of the VMA that `at` has locked, and lets it go by `unlock`.
 ///
 /// That comes first where all that the line says has been copied, or stands in the line that
 /// `last_file` is about. Otherwise the line is printed with the VMA locked, which keeps the file
@@ -64,7 +64,7 @@ pub(crate) fn print<V: Printable, T>(
     m: &SeqFile,
     at: V,
     last_file: &mut LastFile,
-    leave: impl FnOnce(V) -> T,
+    unlock: impl FnOnce(V) -> T,
 ) -> T {
     let vma = at.as_ref();
     let fields = Fields::of(vma);
@@ -72,15 +72,15 @@ pub(crate) fn print<V: Printable, T>(
     let Some(file) = VmaFile::of(vma) else {
         return match VmaName::of(vma) {
             None => {
-                let left = leave(at);
+                let unlocked = unlock(at);
                 let mut line = m.line();
                 fields.print(&mut line, None);
                 line.finish();
-                left
+                unlocked
             }
             Some(name) => {
                 print_named(m, fields, None, name);
-                leave(at)
+                unlock(at)
             }
         };
     };
@@ -88,22 +88,22 @@ pub(crate) fn print<V: Printable, T>(
     let offset = offset(vma);
     if let Some(name) = VmaName::of_memory(vma) {
         print_named(m, fields, Some((offset, file)), name);
-        return leave(at);
+        return unlock(at);
     }
 
     let section = at.section();
     let mut line = m.line();
     if let Some(same) = last_file.again(file, section, &line) {
-        let left = leave(at);
+        let unlocked = unlock(at);
         fields.print(&mut line, Some(offset));
         same.print(&mut line, NAME);
         line.finish();
-        return left;
+        return unlocked;
     }
     fields.print(&mut line, Some(offset));
     line.out_of_line(|line| last_file.print(file, section, line, NAME));
     line.finish();
-    leave(at)
+    unlock(at)
 }
 
 /// Prints the line of a VMA with a name that is not the path of its file.

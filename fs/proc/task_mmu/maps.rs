@@ -3,10 +3,10 @@
 //! `/proc/PID/maps`
 
 use crate::{
-    address_space::{At, Left},
+    address_space::{At, Unlocked},
     lines::print,
     query,
-    records::{self, Process, Record, Resume, Session},
+    records::{self, Process, Record, LastPosition, Session},
 };
 use kernel::{
     error::code::ENOIOCTLCMD,
@@ -28,7 +28,7 @@ pub(crate) struct Maps(Process);
 /// What is kept from one line to the next.
 #[derive(Default)]
 pub(crate) struct State {
-    resume: Resume,
+    last_pos: LastPosition,
     /// It is forgotten at the end of each chunk.
     last_file: LastFile,
 }
@@ -38,7 +38,7 @@ impl Operations for Maps {
     type Session = Session;
     type Cursor<'s> = Record<'s>;
     /// There is nothing after the gate VMA.
-    type Shown<'s> = Option<Left<'s>>;
+    type AfterShow<'s> = Option<Unlocked<'s>>;
 
     fn start(&self, index: Index) -> Result<Option<Session>> {
         self.0.begin(index)
@@ -51,18 +51,18 @@ impl Operations for Maps {
         session: &'s mut Session,
         index: &mut Index,
     ) -> Result<Option<Self::Cursor<'s>>> {
-        state.resume.first(session, index)
+        state.last_pos.first(session, index)
     }
 
     #[inline]
     fn next<'s>(
         &self,
         state: &mut State,
-        shown: Self::Shown<'s>,
+        shown: Self::AfterShow<'s>,
         index: &mut Index,
     ) -> Result<Option<Self::Cursor<'s>>> {
         match shown {
-            Some(left) => state.resume.next(left, index),
+            Some(unlocked) => state.last_pos.next(unlocked, index),
             None => {
                 records::end(index);
                 Ok(None)
@@ -76,9 +76,9 @@ impl Operations for Maps {
         state: &mut State,
         m: &SeqFile,
         record: Self::Cursor<'s>,
-    ) -> Result<Self::Shown<'s>> {
+    ) -> Result<Self::AfterShow<'s>> {
         match record {
-            Record::Vma(at) => Ok(Some(print(m, at, &mut state.last_file, At::leave))),
+            Record::Vma(at) => Ok(Some(print(m, at, &mut state.last_file, At::unlock))),
             Record::Gate(gate) => {
                 show_map_gate(m, &gate);
                 Ok(None)

@@ -4,7 +4,7 @@
 
 use crate::{
     entries::{Entry, Printed},
-    records::{Process, Resume, Session},
+    records::{Process, LastPosition, Session},
 };
 use kernel::{
     fs::proc::{
@@ -24,7 +24,7 @@ pub(crate) struct Numa(Process);
 
 /// What is kept from one chunk to the next.
 pub(crate) struct State {
-    resume: Resume,
+    last_pos: LastPosition,
     /// They are large where there can be many nodes, too large for the stack.
     stats: NumaMaps,
 }
@@ -39,7 +39,7 @@ impl Operations for Numa {
     type State = State;
     type Session = Session;
     type Cursor<'s> = Cursor<'s>;
-    type Shown<'s> = (Printed<'s>, Mempolicy);
+    type AfterShow<'s> = (Printed<'s>, Mempolicy);
 
     fn start(&self, index: Index) -> Result<Option<Session>> {
         self.0.begin(index)
@@ -52,7 +52,7 @@ impl Operations for Numa {
         index: &mut Index,
     ) -> Result<Option<Cursor<'s>>> {
         let mempolicy = Mempolicy::of(session.task());
-        let record = state.resume.first(session, index)?;
+        let record = state.last_pos.first(session, index)?;
 
         Ok(record.map(|record| Cursor {
             entry: record.into(),
@@ -63,12 +63,12 @@ impl Operations for Numa {
     fn next<'s>(
         &self,
         state: &mut State,
-        shown: Self::Shown<'s>,
+        shown: Self::AfterShow<'s>,
         index: &mut Index,
     ) -> Result<Option<Cursor<'s>>> {
         let (printed, mempolicy) = shown;
 
-        let next = printed.next(&mut state.resume, index)?;
+        let next = printed.next(&mut state.last_pos, index)?;
         Ok(next.map(|entry| Cursor { entry, mempolicy }))
     }
 
@@ -77,17 +77,17 @@ impl Operations for Numa {
         state: &mut State,
         m: &SeqFile,
         cursor: Self::Cursor<'s>,
-    ) -> Result<Self::Shown<'s>> {
-        let State { resume, stats } = state;
+    ) -> Result<Self::AfterShow<'s>> {
+        let State { last_pos, stats } = state;
         let Cursor { entry, mempolicy } = cursor;
 
-        let entry = entry.sum(resume, stats)?;
+        let entry = entry.sum(last_pos, stats)?;
         // The gate VMA has neither pages nor a policy.
         if let Entry::Vma(held) = &entry {
             let mut line = m.line();
             line.put_hexadecimal(held.vma().start() as u64, 8);
             line.put(b" ");
-            line.leave_open();
+            line.end_without_newline();
             show_numa_map_values(m, held.vma(), stats, &mempolicy);
         }
         Ok((entry.into(), mempolicy))
@@ -97,7 +97,7 @@ impl Operations for Numa {
 impl PidFile for Numa {
     fn open(inode: &PidInode) -> Result<(Self, impl Init<State>)> {
         let state = init!(State {
-            resume: Resume::default(),
+            last_pos: LastPosition::default(),
             stats <- pin_init::init_zeroed(),
         });
 

@@ -5,15 +5,17 @@
 use crate::{address_space::At, walk};
 use kernel::{
     fs::proc::{
-        name::{offset, FileRef, NameBuffer, VmaFile, VmaName},
+        name::{major, minor, offset, FileRef, NameBuffer, VmaFile, VmaName},
         query::{
             cached_build_id,
             copy_to_user,
             flags,
             kernel_page_size,
+            Fields,
             Query,
             QueryMemory,
-            BUILD_ID_SIZE_MAX, //
+            BUILD_ID_SIZE_MAX,
+            PATH_MAX, //
         },
     },
     mm::{
@@ -24,9 +26,6 @@ use kernel::{
     prelude::*,
     uaccess::UserPtr,
 };
-
-/// The longest path, in bytes.
-const PATH_MAX: usize = kernel::bindings::PATH_MAX as usize;
 
 /// What a VMA must be, or is, by the flag that says so.
 const PERMISSIONS: [(u64, vm_flags_t); 4] = [
@@ -100,8 +99,6 @@ pub(crate) fn answer(mm: Option<&Mm>, arg: UserPtr) -> Result {
     query.copy_to_user()
 }
 
-type Fields = kernel::bindings::procmap_query;
-
 /// Finds the VMA that is asked for.
 #[inline(always)]
 fn find<'a>(iter: VmaIter<'a>, fields: &Fields) -> Result<At<'a>> {
@@ -127,7 +124,7 @@ fn find<'a>(iter: VmaIter<'a>, fields: &Fields) -> Result<At<'a>> {
         if !any {
             return Err(ENOENT);
         }
-        found = walk::pass(at, &mut passed)?;
+        found = walk::next_or_resched(at, &mut passed)?;
     }
 }
 
@@ -162,8 +159,8 @@ fn describe(
     let file = VmaFile::of(vma);
     let (device, inode) = file.map_or((0, 0), VmaFile::device_and_inode);
     fields.vma_offset = file.map_or(0, |_| offset(vma));
-    fields.dev_major = device >> kernel::bindings::MINORBITS;
-    fields.dev_minor = device & ((1 << kernel::bindings::MINORBITS) - 1);
+    fields.dev_major = major(device);
+    fields.dev_minor = minor(device);
     fields.inode = inode;
 
     let mut name = None;

@@ -3,7 +3,7 @@
 //! What the files that have a record for each VMA have in common.
 
 use crate::{
-    address_space::{At, Left, Released},
+    address_space::{At, Unlocked, Released},
     position::Position,
     walk::{self, StableVma},
 };
@@ -95,9 +95,9 @@ pub(crate) enum Record<'s> {
 /// `seq_file` may find a record that it has no room for. The index has moved past that record then,
 /// but the next chunk has to begin with it.
 #[derive(Default)]
-pub(crate) struct Resume(usize);
+pub(crate) struct LastPosition(usize);
 
-impl Resume {
+impl LastPosition {
     /// Returns the address from which the current record was looked up.
     pub(crate) fn address(&self) -> usize {
         self.0
@@ -126,7 +126,7 @@ impl Resume {
         Ok(arrive(found, mm, index))
     }
 
-    /// Finds the record after the one that was left, and sets `index` to what follows it.
+    /// Finds the record after the one that was unlocked, and sets `index` to what follows it.
     ///
     /// All records before this have been shown. Whoever goes on with this file goes on from here,
     /// even if the walk fails: the index only has to change then.
@@ -134,19 +134,19 @@ impl Resume {
     #[inline(always)]
     pub(crate) fn next<'s>(
         &mut self,
-        left: Left<'s>,
+        unlocked: Unlocked<'s>,
         index: &mut Index,
     ) -> Result<Option<Record<'s>>> {
-        let mm = left.mm();
-        self.0 = left.pos();
+        let mm = unlocked.mm();
+        self.0 = unlocked.pos();
 
         // The VMA has been locked since the index was set to its end, and that of the next one is
         // above it.
-        let at = walk::next(left).inspect_err(|_| *index += 1)?;
+        let at = walk::next(unlocked).inspect_err(|_| *index += 1)?;
         Ok(arrive(at, mm, index))
     }
 
-    /// Finds the record after the one that was let go, like [`Resume::next`].
+    /// Finds the record after the one that was let go, like [`LastPosition::next`].
     #[inline]
     pub(crate) fn next_after_sleep<'s>(
         &mut self,

@@ -30,7 +30,7 @@ impl Operations for Rollup {
     type State = ();
     type Session = Session;
     type Cursor<'s> = Totals;
-    type Shown<'s> = ();
+    type AfterShow<'s> = ();
 
     fn start(&self, index: Index) -> Result<Option<Session>> {
         match index {
@@ -54,7 +54,7 @@ impl Operations for Rollup {
     fn next<'s>(
         &self,
         _state: &mut (),
-        _shown: Self::Shown<'s>,
+        _shown: Self::AfterShow<'s>,
         index: &mut Index,
     ) -> Result<Option<Self::Cursor<'s>>> {
         *index += 1;
@@ -66,7 +66,7 @@ impl Operations for Rollup {
         _state: &mut (),
         m: &SeqFile,
         totals: Self::Cursor<'s>,
-    ) -> Result<Self::Shown<'s>> {
+    ) -> Result<Self::AfterShow<'s>> {
         show_rollup(m, &totals.range, &totals.stats);
         Ok(())
     }

@@ -6,7 +6,7 @@ use crate::{
     address_space::Held,
     entries::{Entry, Printed},
     lines::print,
-    records::{Process, Resume, Session},
+    records::{Process, LastPosition, Session},
 };
 use kernel::{
     fs::proc::{
@@ -26,10 +26,10 @@ use kernel::{
 pub(crate) struct Smaps(Process);
 
 impl Operations for Smaps {
-    type State = Resume;
+    type State = LastPosition;
     type Session = Session;
     type Cursor<'s> = Entry<'s>;
-    type Shown<'s> = Printed<'s>;
+    type AfterShow<'s> = Printed<'s>;
 
     fn start(&self, index: Index) -> Result<Option<Session>> {
         self.0.begin(index)
@@ -37,31 +37,31 @@ impl Operations for Smaps {
 
     fn first<'s>(
         &self,
-        resume: &mut Resume,
+        last_pos: &mut LastPosition,
         session: &'s mut Session,
         index: &mut Index,
     ) -> Result<Option<Entry<'s>>> {
-        Ok(resume.first(session, index)?.map(Entry::from))
+        Ok(last_pos.first(session, index)?.map(Entry::from))
     }
 
     fn next<'s>(
         &self,
-        resume: &mut Resume,
-        shown: Self::Shown<'s>,
+        last_pos: &mut LastPosition,
+        shown: Self::AfterShow<'s>,
         index: &mut Index,
     ) -> Result<Option<Entry<'s>>> {
-        shown.next(resume, index)
+        shown.next(last_pos, index)
     }
 
     fn show<'s>(
         &self,
-        resume: &mut Resume,
+        last_pos: &mut LastPosition,
         m: &SeqFile,
         entry: Self::Cursor<'s>,
-    ) -> Result<Self::Shown<'s>> {
+    ) -> Result<Self::AfterShow<'s>> {
         let mut stats = MemSizeStats::new();
 
-        match entry.sum(resume, &mut stats)? {
+        match entry.sum(last_pos, &mut stats)? {
             Entry::Vma(held) => {
                 let values = SmapVma::of(held.vma());
                 // There is no RCU section from one entry to the next in which a file could be the
@@ -81,7 +81,7 @@ impl Operations for Smaps {
 }
 
 impl PidFile for Smaps {
-    fn open(inode: &PidInode) -> Result<(Self, impl Init<Resume>)> {
-        Ok((Self(Process::open(inode)?), Resume::default()))
+    fn open(inode: &PidInode) -> Result<(Self, impl Init<LastPosition>)> {
+        Ok((Self(Process::open(inode)?), LastPosition::default()))
     }
 }

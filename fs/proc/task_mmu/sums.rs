@@ -88,15 +88,15 @@ pub(crate) fn sum_all<A: AddressSpace, S: Sum<A>>(
             if let Some(pages) = sum.add_in_rcu(&here) {
                 pos = range.end;
                 passed += pages / PAGES_PASSED;
-                at = walk::pass(here, &mut passed)?;
+                at = walk::next_or_resched(here, &mut passed)?;
                 continue;
             }
         }
 
         let held = here.hold();
-        A::relax(&held)?;
+        A::check_and_resched(&held)?;
         pos = sum.add(&held, pos.max(range.start), true)?;
-        at = if pos < range.end || held.is_in_the_way() {
+        at = if pos < range.end || held.is_contended() {
             walk::first::<A>(give_way(held, pos)?, pos)?
         } else {
             walk::next_after_sleep(held.release())?
@@ -144,6 +144,6 @@ pub(crate) fn sum_one<A: AddressSpace, S: Sum<A>>(
 /// Lets a writer go first who waits for what `held` has locked. The reader has got to `pos`.
 fn give_way<A: AddressSpace>(held: Held<A>, pos: usize) -> Result<A::Idle, A::Error> {
     let idle = A::give_way(held)?;
-    A::note(&idle, pos, Event::GiveWay);
+    A::count(&idle, pos, Event::GiveWay);
     Ok(idle)
 }

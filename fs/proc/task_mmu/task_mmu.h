@@ -110,11 +110,11 @@ void show_numa_map_values(struct seq_file *m, struct vm_area_struct *vma,
 			  struct mempolicy *task_mempolicy);
 #endif
 
-void note_vma_walk_retry(struct mm_struct *mm, unsigned long addr,
+void count_vma_walk_retry(struct mm_struct *mm, unsigned long addr,
 			 enum vm_event_item reason);
-void note_vma_walk_fallback(struct mm_struct *mm, unsigned long addr,
+void count_vma_walk_fallback(struct mm_struct *mm, unsigned long addr,
 			    enum vm_event_item reason);
-void note_vma_walk_give_way(struct mm_struct *mm, unsigned long addr);
+void count_vma_walk_give_way(struct mm_struct *mm, unsigned long addr);
 
 extern const struct file_operations proc_pid_maps_rust_operations;
 extern const struct file_operations proc_pid_smaps_rust_operations;

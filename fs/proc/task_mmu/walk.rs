@@ -221,7 +221,7 @@ pub(crate) trait AddressSpace: Sized {
     fn is_gap_before(locked: &mut Self::Locked, pos: usize) -> bool;
 
     /// Unlocks the VMA. The iterator stands at it, as it was while it was locked.
-    fn pass(locked: Self::Locked) -> Self::Rcu;
+    fn unlock_in_rcu(locked: Self::Locked) -> Self::Rcu;
 
     /// Unlocks the VMA and leaves the RCU section.
     fn unlock(locked: Self::Locked) -> Self::Idle;
@@ -249,7 +249,7 @@ pub(crate) trait AddressSpace: Sized {
     fn is_contended(at: &Self::MmapLocked) -> bool;
 
     /// Tells whoever observes readers what this one does, which goes on from `pos`.
-    fn note(idle: &Self::Idle, pos: usize, event: Event);
+    fn count(idle: &Self::Idle, pos: usize, event: Event);
 
     /// Fails if nobody else uses the address space any more.
     fn check(at: &At<Self>) -> Result<(), Self::Error>;
@@ -259,7 +259,7 @@ pub(crate) trait AddressSpace: Sized {
     fn give_way(held: Held<Self>) -> Result<Self::Idle, Self::Error>;
 
     /// Lets others use the CPU. Fails if the reader has to stop.
-    fn relax(held: &Held<Self>) -> Result<(), Self::Error>;
+    fn check_and_resched(held: &Held<Self>) -> Result<(), Self::Error>;
 
     /// Returns what can be seen of the VMA.
     fn identity(held: &Held<Self>) -> Self::Identity;
@@ -277,20 +277,20 @@ pub(crate) enum At<A: AddressSpace> {
 }
 
 impl<A: AddressSpace> At<A> {
-    /// Lets go of the VMA.
+    /// Unlocks the VMA, and stays in the RCU section.
     #[inline(always)]
-    pub(crate) fn leave(self) -> Left<A> {
+    pub(crate) fn unlock(self) -> Unlocked<A> {
         match self {
             At::Vma(locked) => {
                 let pos = locked.range().end;
                 let snapshot = A::snapshot_locked(&locked);
-                Left::Vma {
-                    rcu: A::pass(locked),
+                Unlocked::Vma {
+                    rcu: A::unlock_in_rcu(locked),
                     pos,
                     snapshot,
                 }
             }
-            At::Mmap(at) => Left::Mmap(at),
+            At::Mmap(at) => Unlocked::Mmap(at),
         }
     }
 
@@ -304,8 +304,8 @@ impl<A: AddressSpace> At<A> {
     }
 }
 
-/// A reader that has left a VMA, to go on to the next one.
-pub(crate) enum Left<A: AddressSpace> {
+/// A reader that has unlocked a VMA, to go on to the next one.
+pub(crate) enum Unlocked<A: AddressSpace> {
     /// The VMA is not locked any more. It ended at `pos`, and the
     /// snapshot was taken while it was locked.
     Vma {
@@ -341,7 +341,7 @@ impl<A: AddressSpace> Held<A> {
     /// Returns whether the reader has to let go before it goes on to the next VMA. When VMAs are
     /// locked one by one it does so anyway.
     #[inline]
-    pub(crate) fn is_in_the_way(&self) -> bool {
+    pub(crate) fn is_contended(&self) -> bool {
         match self {
             Held::Vma(_) => false,
             Held::Mmap(at) => A::is_contended(at),
@@ -395,13 +395,13 @@ pub(crate) fn first<A: AddressSpace>(idle: A::Idle, pos: usize) -> Result<Option
     }
 }
 
-/// Finds the first VMA that ends above the end of the one that was left.
+/// Finds the first VMA that ends above the end of the one that was unlocked.
 // This and what it calls are on the way to each line. Out of line, a tenth of the cost of a walk is
 // moving the states in and out of memory.
 #[inline(always)]
-pub(crate) fn next<A: AddressSpace>(left: Left<A>) -> Result<Option<At<A>>, A::Error> {
-    match left {
-        Left::Vma {
+pub(crate) fn next<A: AddressSpace>(unlocked: Unlocked<A>) -> Result<Option<At<A>>, A::Error> {
+    match unlocked {
+        Unlocked::Vma {
             mut rcu,
             pos,
             mut snapshot,
@@ -412,7 +412,7 @@ pub(crate) fn next<A: AddressSpace>(left: Left<A>) -> Result<Option<At<A>>, A::E
             }
             find_and_lock(rcu, pos, snapshot)
         }
-        Left::Mmap(at) => Ok(A::next_under_mmap_lock(at).map(At::Mmap)),
+        Unlocked::Mmap(at) => Ok(A::next_under_mmap_lock(at).map(At::Mmap)),
     }
 }
 
@@ -431,19 +431,19 @@ pub(crate) fn next_after_sleep<A: AddressSpace>(
 /// many of them do not keep the reader in RCU, it leaves that now and then, and lets others use the
 /// CPU.
 #[inline(always)]
-pub(crate) fn pass<A: AddressSpace>(
+pub(crate) fn next_or_resched<A: AddressSpace>(
     at: At<A>,
     passed: &mut usize,
 ) -> Result<Option<At<A>>, A::Error> {
     A::check(&at)?;
     *passed += 1;
     if *passed < MAX_PASSED {
-        return next(at.leave());
+        return next(at.unlock());
     }
 
     *passed = 0;
     let held = at.hold();
-    A::relax(&held)?;
+    A::check_and_resched(&held)?;
     next_after_sleep(held.release())
 }
 
@@ -554,7 +554,7 @@ fn retry<A: AddressSpace>(
         }
         *count += 1;
 
-        A::note(&idle, pos, Event::Retry(error));
+        A::count(&idle, pos, Event::Retry(error));
         if error == LockError::Contended {
             idle = A::wait(idle)?;
         }
@@ -580,7 +580,7 @@ fn fallback<A: AddressSpace>(
     pos: usize,
     reason: Reason,
 ) -> Result<Option<At<A>>, A::Error> {
-    A::note(&idle, pos, Event::Fallback(reason));
+    A::count(&idle, pos, Event::Fallback(reason));
     Ok(A::lock_mmap(idle, pos)?.map(|at| match A::lock_vma(at) {
         Ok(locked) => At::Vma(locked),
         Err(at) => At::Mmap(at),

@@ -20,6 +20,8 @@ use crate::{
 };
 use core::{ops::Range, ptr::NonNull};
 
+pub use bindings::{PROT_NONE, PROT_READ, PROT_WRITE};
+
 /// An address space without any mappings at first, attached to the thread that runs the test.
 ///
 /// KUnit detaches it when the test ends.

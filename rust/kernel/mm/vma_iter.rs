@@ -12,7 +12,7 @@
 //!              enter_rcu(addr)              next()             start_read()
 //!   VmaIter --------------------> RcuVmaIter -----> FoundVma ----------------> LockedVma
 //!    ^ ^ |                           ^               |                          |   | ^
-//!    | | |                           +---------------|---------- pass() --------+   | |
+//!    | | |                           +---------------|---- unlock_in_rcu() -----+   | |
 //!    | | +-- nothing held ------------- on failure --+                              | |
 //!    | | +---------------------------------------------- unlock() ------------------+ |
 //!    | |                                                                              |
@@ -46,7 +46,7 @@
 use super::{virt::VmaRef, MmWithUser, MmapReadGuard};
 use crate::{
     bindings, container_of,
-    error::{to_result, Result},
+    error::Result,
     sync::atomic::{Atomic, Relaxed},
     types::{NotThreadSafe, Opaque},
 };
@@ -508,8 +508,10 @@ impl<'a> LockedVma<'a> {
     /// What the VMA grows over from now on is not found by this iterator. A [`MmapLockSpeculation`]
     /// that has begun while the VMA was locked tells whether that is possible. If so, the iterator
     /// can be set to where the VMA has ended ([`RcuVmaIter::set`]).
+    ///
+    /// [`MmapLockSpeculation`]: super::mmap_lock::MmapLockSpeculation
     #[inline]
-    pub fn pass(self) -> RcuVmaIter<'a> {
+    pub fn unlock_in_rcu(self) -> RcuVmaIter<'a> {
         let Self {
             guard,
             preempt,
@@ -523,7 +525,7 @@ impl<'a> LockedVma<'a> {
     /// Looks whether nothing is mapped from `addr` to the start of this VMA, which is above `addr`.
     ///
     /// `true` is reliable if no writer has taken or released `mmap_lock` during the call
-    /// ([`MmapLockSpeculation::writers_since`]). The walk reads where a range begins and ends
+    /// ([`MmapLockSpeculation::writers_since`](super::mmap_lock::MmapLockSpeculation::writers_since)). The walk reads where a range begins and ends
     /// before it reads what is mapped there, and a writer can change each of these in place.
     /// `false` may be returned although nothing is mapped there.
     // Out of line, this would have the VMA in memory where it is called, not in registers.
@@ -557,7 +559,7 @@ impl<'a> LockedVma<'a> {
     /// Unlocks the VMA and leaves the RCU section.
     #[inline]
     pub fn unlock(self) -> VmaIter<'a> {
-        self.pass().iter
+        self.unlock_in_rcu().iter
     }
 
     /// Leaves the RCU section, with the VMA still locked, and lets others have the CPU.
@@ -654,61 +656,7 @@ unsafe impl SleepableLock for SleepableVma<'_> {
     const MMAP_LOCKED: bool = false;
 }
 
-/// A moment, to find out later whether a writer may have held `mmap_lock` then or has come since.
-///
-/// # Invariants
-///
-/// `seq` is the value that `mm_lock_seq` of `mm` had at that moment.
-#[cfg(CONFIG_PER_VMA_LOCK)]
-#[derive(Clone, Copy)]
-pub struct MmapLockSpeculation<'a> {
-    mm: &'a MmWithUser,
-    seq: crate::ffi::c_uint,
-}
-
-#[cfg(CONFIG_PER_VMA_LOCK)]
-impl<'a> MmapLockSpeculation<'a> {
-    /// Returns the address space.
-    #[inline]
-    pub fn address_space(&self) -> &'a MmWithUser {
-        self.mm
-    }
-
-    /// Returns whether a writer may have held `mmap_lock` when the speculation began or since then.
-    ///
-    /// Mirrors `mmap_lock_speculate_retry`.
-    #[inline]
-    pub fn retry(&self) -> bool {
-        // It is odd while somebody holds `mmap_lock` for writing.
-        self.seq & 1 != 0 || self.writers_since()
-    }
-
-    /// Returns whether somebody may have taken or released `mmap_lock` for writing since the
-    /// speculation began. Unless so, nobody has held it since then, or the same writer has held it
-    /// all the time.
-    #[inline]
-    pub fn writers_since(&self) -> bool {
-        // SAFETY: The pointer is valid since the mm is borrowed.
-        unsafe { bindings::mmap_lock_speculate_retry(self.mm.as_raw(), self.seq) }
-    }
-}
-
 impl MmWithUser {
-    /// Takes `mmap_lock` for reading unless a fatal signal arrives first.
-    ///
-    /// Context: Process context, may sleep. Errors: `EINTR`.
-    #[inline]
-    pub fn mmap_read_lock_killable(&self) -> Result<MmapReadGuard<'_>> {
-        // SAFETY: The pointer is valid since self is a reference.
-        to_result(unsafe { bindings::mmap_read_lock_killable(self.as_raw()) })?;
-
-        // INVARIANT: We just acquired the read lock.
-        Ok(MmapReadGuard {
-            mm: self,
-            _nts: NotThreadSafe,
-        })
-    }
-
     /// Returns whether nobody but the caller uses the address space any more: the process has
     /// exited or executed another program, and what is mapped here is freed when the caller is
     /// done.
@@ -726,25 +674,6 @@ impl MmWithUser {
             ))
         };
         users.load(Relaxed) == 1
-    }
-
-    /// Begins to watch for writers of the address space.
-    ///
-    /// Context: Any.
-    ///
-    /// Mirrors `mmap_lock_speculate_try_begin`, but if `mmap_lock` is held for writing right now,
-    /// it is [`MmapLockSpeculation::retry`] that says so.
-    #[cfg(CONFIG_PER_VMA_LOCK)]
-    #[inline]
-    pub fn mmap_lock_speculate_begin(&self) -> MmapLockSpeculation<'_> {
-        let mut seq = 0;
-
-        // INVARIANT: This is set whether somebody holds the lock or not.
-        //
-        // SAFETY: The pointers are valid since they come from references.
-        unsafe { bindings::mmap_lock_speculate_try_begin(self.as_raw(), &mut seq) };
-
-        MmapLockSpeculation { mm: self, seq }
     }
 
     /// Returns the gate VMA, if the architecture has one for this address space.

@@ -396,7 +396,7 @@ impl Line<'_> {
     /// Without any of it, the line has overflown, if they are not all there and in a line before
     /// this.
     #[inline(always)]
-    pub fn put_again(&mut self, place: Place, part: Range<usize>) {
+    pub fn put_copy_of(&mut self, place: Place, part: Range<usize>) {
         let (start, len) = (place.start as usize + part.start, part.len());
         if part.end > place.len() || !self.is_before(place) || len > self.room() {
             return self.overflow();
@@ -439,7 +439,7 @@ impl Line<'_> {
     ///
     /// Mirrors `seq_commit`.
     #[inline]
-    pub fn leave_open(self) {
+    pub fn end_without_newline(self) {
         // SAFETY: The `struct seq_file` is valid and exclusively ours. A count as large as the
         // buffer says that something did not fit.
         unsafe {
@@ -654,7 +654,7 @@ mod tests {
             let mut file = TestFile::new(size)?;
             let mut line = file.file().line();
             line.put(b"one ");
-            line.leave_open();
+            line.end_without_newline();
             assert!(file.is_intact());
             // there has to be a byte more, as in C
             assert_eq!(file.is_overflown(), size <= 4);
@@ -694,15 +694,15 @@ mod tests {
 
         let mut line = file.file().line();
         assert!(line.is_before(place));
-        line.put_again(place, 0..9);
+        line.put_copy_of(place, 0..9);
         line.put(b",");
-        line.put_again(place, 4..9);
-        line.put_again(place, 0..3);
+        line.put_copy_of(place, 4..9);
+        line.put_copy_of(place, 0..3);
         line.finish();
         assert_eq!(file.text(), b"one two three\ntwo three,threetwo\n");
 
         let mut line = file.file().line();
-        line.put_again(place, 4..10);
+        line.put_copy_of(place, 4..10);
         line.finish();
         assert!(file.is_overflown());
 

@@ -57,7 +57,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
     type Cursor<'s>;
 
     /// What is left of a cursor when its record has been shown. It is dropped before the session.
-    type Shown<'s>;
+    type AfterShow<'s>;
 
     /// Begins a chunk at `index`. Returns [`None`] at the end of the file.
     fn start(&self, index: Index) -> Result<Option<Self::Session>>;
@@ -79,7 +79,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
     fn next<'s>(
         &self,
         state: &mut Self::State,
-        shown: Self::Shown<'s>,
+        shown: Self::AfterShow<'s>,
         index: &mut Index,
     ) -> Result<Option<Self::Cursor<'s>>>;
 
@@ -91,7 +91,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
         state: &mut Self::State,
         m: &SeqFile,
         cursor: Self::Cursor<'s>,
-    ) -> Result<Self::Shown<'s>>;
+    ) -> Result<Self::AfterShow<'s>>;
 
     /// Ends a chunk, also one that could not be started.
     #[inline]
@@ -126,7 +126,7 @@ struct Private<T: Operations> {
 /// it. All are [`None`] except between `start` and `stop`.
 struct Chunk<T: Operations> {
     cursor: Option<T::Cursor<'static>>,
-    shown: Option<T::Shown<'static>>,
+    shown: Option<T::AfterShow<'static>>,
     session: Option<T::Session>,
 }
 

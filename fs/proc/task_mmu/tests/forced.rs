@@ -28,11 +28,11 @@ use core::{cell::Cell, marker::PhantomData, ops::Range};
 use kernel::{
     fs::proc::VmaIdentity,
     mm::{
+        mmap_lock::MmapLockSpeculation,
         test_mm::Writer,
         vma_iter::{
             FoundVma,
             LockedVma,
-            MmapLockSpeculation,
             MmapVma,
             RcuVmaIter,
             SleepableVma,
@@ -48,7 +48,7 @@ use kernel::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
     /// After a VMA has been unlocked, before the reader goes on.
-    Left,
+    Unlocked,
     /// Before the next VMA is looked up. Nothing is locked.
     Find,
     /// After it has been found, before it is locked. Nothing is locked.
@@ -280,10 +280,10 @@ impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {
         Pinned::is_gap_before(&mut locked.inner, pos)
     }
 
-    fn pass(locked: Self::Locked) -> Self::Rcu {
+    fn unlock_in_rcu(locked: Self::Locked) -> Self::Rcu {
         let With { inner, script } = locked;
-        let rcu = Pinned::pass(inner);
-        script.reach(Moment::Left, None);
+        let rcu = Pinned::unlock_in_rcu(inner);
+        script.reach(Moment::Unlocked, None);
         With::new(rcu, script)
     }
 
@@ -322,14 +322,14 @@ impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {
         Pinned::is_contended(&at.inner)
     }
 
-    fn note(idle: &Self::Idle, pos: usize, event: Event) {
+    fn count(idle: &Self::Idle, pos: usize, event: Event) {
         let mut events = idle.script.events.get();
         match events.iter_mut().find(|place| place.is_none()) {
             Some(place) => *place = Some(event),
             None => drop(add(&idle.script.failures)),
         }
         idle.script.events.set(events);
-        Pinned::note(&idle.inner, pos, event);
+        Pinned::count(&idle.inner, pos, event);
     }
 
     fn give_way(held: walk::Held<Self>) -> Result<Self::Idle> {
@@ -341,7 +341,7 @@ impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {
         Ok(())
     }
 
-    fn relax(_held: &walk::Held<Self>) -> Result {
+    fn check_and_resched(_held: &walk::Held<Self>) -> Result {
         Ok(())
     }
 

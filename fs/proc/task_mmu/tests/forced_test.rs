@@ -23,9 +23,8 @@ use crate::{
 };
 use core::{cell::Cell, ops::Range};
 use kernel::{
-    bindings::PROT_NONE,
     mm::{
-        test_mm::TestMm,
+        test_mm::{TestMm, PROT_NONE},
         vma_iter::{SleepableVma, VmaIter, VmaIterState},
         MmWithUser,
     },
@@ -37,7 +36,7 @@ use kernel::{
 const LAST: usize = 2000;
 
 /// All moments, in the order in which a reader comes to them on its way to a VMA.
-const MOMENTS: [Moment; 4] = [Moment::Left, Moment::Find, Moment::Lock, Moment::Verify];
+const MOMENTS: [Moment; 4] = [Moment::Unlocked, Moment::Find, Moment::Lock, Moment::Verify];
 
 /// What was found was detached, and is looked up again.
 const DETACHED: Event = Retry(LockError::Detached);
@@ -111,7 +110,7 @@ fn read(mm: &MmWithUser, script: &Script<'_>, pos: usize) -> Result<(KVec<Range<
         at = match at {
             Some(here) => {
                 let _ = lines.push_within_capacity(here.range());
-                walk::next(here.leave())?
+                walk::next(here.unlock())?
             }
             None => break,
         };
@@ -194,7 +193,7 @@ impl Case {
         for (moment, expected) in MOMENTS.into_iter().zip(expected) {
             let occasion = match moment {
                 // it is the VMA before this that is left
-                Moment::Left => vma - 1,
+                Moment::Unlocked => vma - 1,
                 _ => vma,
             };
             let reading = self.read(moment, occasion)?;

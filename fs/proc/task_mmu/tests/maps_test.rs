@@ -4,14 +4,13 @@
 
 use crate::{
     address_space::At,
-    records::{Record, Resume},
+    records::{Record, LastPosition},
     walk::{self, StableVma},
 };
 use core::ops::Range;
 use kernel::{
-    bindings::{PROT_READ, PROT_WRITE},
     mm::{
-        test_mm::TestMm,
+        test_mm::{TestMm, PROT_READ, PROT_WRITE},
         vma_iter::{VmaIter, VmaIterState},
     },
     page::PAGE_SIZE,
@@ -97,7 +96,7 @@ mod tests {
                 wrong += 1;
             }
             n += 1;
-            at = walk::next(here.leave())?;
+            at = walk::next(here.unlock())?;
         }
 
         // A test must not end with anything locked, so only now.
@@ -137,7 +136,7 @@ mod tests {
                 let mut at: Option<At<'_>> = walk::first(VmaIter::new(&mm, &mut state), 0)?;
                 for _ in 0..stop_at {
                     if let Some(here) = at {
-                        at = walk::next(here.leave())?;
+                        at = walk::next(here.unlock())?;
                     }
                 }
                 at.map(|at| at.range())
@@ -186,7 +185,7 @@ mod tests {
         let mut index = found;
         let mut state = VmaIterState::new();
         let at: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
-        let next = match Resume::default().next_after_sleep(at.hold().release(), &mut index)? {
+        let next = match LastPosition::default().next_after_sleep(at.hold().release(), &mut index)? {
             Some(Record::Vma(at)) => Some(at.range()),
             _ => None,
         };
@@ -247,7 +246,7 @@ mod tests {
         };
         let range = locked.range();
         let gap = range.start > pos && locked.gap_from(pos);
-        let next = match locked.pass().next() {
+        let next = match locked.unlock_in_rcu().next() {
             Ok(found) => found.start_read().map_err(|_| EBUSY)?.range(),
             Err(_) => 0..0,
         };

@@ -480,7 +480,7 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
         space.lookup(pos) == Some(locked.vma)
     }
 
-    fn pass(locked: Locked<'a>) -> Rcu<'a> {
+    fn unlock_in_rcu(locked: Locked<'a>) -> Rcu<'a> {
         let Locked { lock, rcu, .. } = locked;
         drop(lock);
         rcu
@@ -546,7 +546,7 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
         at.space.waiting.get()
     }
 
-    fn note(space: &&'a Space, _pos: usize, event: Event) {
+    fn count(space: &&'a Space, _pos: usize, event: Event) {
         space.require(space.nothing_is_held());
         let mut events = space.events.get();
         if let Some(place) = events.iter_mut().find(|place| place.is_none()) {
@@ -573,7 +573,7 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
         space.check()
     }
 
-    fn relax(held: &walk::Held<Self>) -> Result<(), Stopped> {
+    fn check_and_resched(held: &walk::Held<Self>) -> Result<(), Stopped> {
         let (space, _) = of_held(held);
         space.require(space.held_rcu.get() == 0);
         add(&space.relaxed);

@@ -52,7 +52,7 @@ fn walk_by<const VMA_LOCKS: bool>(space: &Space, pos: usize, sleepy: bool) -> Wa
                 };
                 step = match sleepy {
                     true => walk::next_after_sleep(at.hold().release()),
-                    false => walk::next(at.leave()),
+                    false => walk::next(at.unlock()),
                 };
             }
             Ok(None) => return walked,
@@ -545,7 +545,7 @@ mod tests {
             for _ in 0..stop_at {
                 if let Ok(Some(at)) = step {
                     assert!(!space.nothing_is_held());
-                    step = walk::next(at.leave());
+                    step = walk::next(at.unlock());
                 }
             }
             drop(step);

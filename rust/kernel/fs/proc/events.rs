@@ -45,7 +45,7 @@ pub enum FallbackReason {
 #[inline]
 pub fn retry(mm: &MmWithUser, addr: usize, reason: RetryReason) {
     // SAFETY: The pointer is valid since it comes from a reference.
-    unsafe { bindings::note_vma_walk_retry(mm.as_raw(), addr, reason as u32) };
+    unsafe { bindings::count_vma_walk_retry(mm.as_raw(), addr, reason as u32) };
 }
 
 /// `mmap_lock` is needed to find what is mapped from `addr` on.
@@ -53,12 +53,12 @@ pub fn retry(mm: &MmWithUser, addr: usize, reason: RetryReason) {
 pub fn fallback(mm: &MmWithUser, addr: usize, reason: FallbackReason) {
     // SAFETY: The pointer is valid since it comes from a reference. The reason is an event for
     // which there is a counter.
-    unsafe { bindings::note_vma_walk_fallback(mm.as_raw(), addr, reason as u32) };
+    unsafe { bindings::count_vma_walk_fallback(mm.as_raw(), addr, reason as u32) };
 }
 
 /// What was locked has been let go for a writer who waits. The reader goes on from `addr`.
 #[inline]
 pub fn give_way(mm: &MmWithUser, addr: usize) {
     // SAFETY: The pointer is valid since it comes from a reference.
-    unsafe { bindings::note_vma_walk_give_way(mm.as_raw(), addr) };
+    unsafe { bindings::count_vma_walk_give_way(mm.as_raw(), addr) };
 }

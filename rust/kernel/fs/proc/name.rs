@@ -11,6 +11,22 @@ use crate::{
 };
 use core::{marker::PhantomData, ops::Range, ptr::NonNull};
 
+/// Returns the major number of a device.
+///
+/// Mirrors `MAJOR`.
+#[inline]
+pub fn major(device: bindings::dev_t) -> u32 {
+    device >> bindings::MINORBITS
+}
+
+/// Returns the minor number of a device.
+///
+/// Mirrors `MINOR`.
+#[inline]
+pub fn minor(device: bindings::dev_t) -> u32 {
+    device & ((1 << bindings::MINORBITS) - 1)
+}
+
 /// The file that a VMA maps.
 ///
 /// # Invariants
@@ -53,9 +69,9 @@ impl<'a> VmaFile<'a> {
     pub fn print_inode(self, line: &mut Line<'_>) {
         let (device, inode) = self.device_and_inode();
 
-        line.put_hexadecimal(u64::from(device >> bindings::MINORBITS), 2);
+        line.put_hexadecimal(u64::from(major(device)), 2);
         line.put(b":");
-        line.put_hexadecimal(u64::from(device & ((1 << bindings::MINORBITS) - 1)), 2);
+        line.put_hexadecimal(u64::from(minor(device)), 2);
         line.put(b" ");
         line.put_decimal(inode);
         line.put(b" ");
@@ -427,12 +443,12 @@ impl SameFile<'_> {
     pub fn print(self, line: &mut Line<'_>, column: usize) {
         let Self(last) = self;
         if last.column as usize == line.column() {
-            line.put_again(last.place, 0..last.place.len());
+            line.put_copy_of(last.place, 0..last.place.len());
         } else {
             line.out_of_line(|line| {
-                line.put_again(last.place, 0..last.inode_end as usize);
+                line.put_copy_of(last.place, 0..last.inode_end as usize);
                 line.pad_to(column);
-                line.put_again(last.place, last.path as usize..last.place.len());
+                line.put_copy_of(last.place, last.path as usize..last.place.len());
             });
         }
     }

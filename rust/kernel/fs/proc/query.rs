@@ -33,16 +33,22 @@ pub mod flags {
     pub const FILE_BACKED: u64 = bindings::procmap_query_flags_PROCMAP_QUERY_FILE_BACKED_VMA as u64;
 }
 
+/// The longest name, in bytes.
+pub const PATH_MAX: usize = bindings::PATH_MAX as usize;
+
+/// The fields of a query and its answer.
+pub type Fields = bindings::procmap_query;
+
 /// The argument of a query, copied from user space.
 pub struct Query<'a> {
     /// The fields.
-    pub fields: &'a mut bindings::procmap_query,
+    pub fields: &'a mut Fields,
     user: UserPtr,
     user_size: usize,
 }
 
 /// The memory of a [`Query`]: a C `struct procmap_query`.
-pub type QueryMemory = MaybeUninit<bindings::procmap_query>;
+pub type QueryMemory = MaybeUninit<Fields>;
 
 impl<'a> Query<'a> {
     /// The size of the argument up to the field `query_addr`, the smallest that has a question.

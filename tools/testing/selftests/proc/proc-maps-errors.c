@@ -606,6 +606,7 @@ static int build_large(const void *arg)
  * more of a page when it is shared, copied or was used by a reader.
  */
 #define TRIES	100
+#define MAX_DYING	0.1	/* seconds from SIGKILL until a reader that waits is gone */
 #define HITS	5
 
 enum work {
@@ -903,9 +904,11 @@ static off_t kill_waiting(struct __test_metadata *_metadata,
 		int fd = maps_open_file(target->pid, facts->file, MAPS_RUST);
 		int round = get(&scene->done);
 		pid_t reader = start_reader(fd, first_line ? &first : whole);
+		double since;
 		bool waits;
 
 		waits = reader_waits(target, reader, what, in_queue);
+		since = maps_now();
 		ASSERT_EQ(0, kill(reader, SIGKILL));
 		while (waits && !killed && get(&scene->done) == round) {
 			if (in_queue ? process_state(reader) == 'D' :
@@ -920,6 +923,8 @@ static off_t kill_waiting(struct __test_metadata *_metadata,
 				usleep(1000);
 			killed = get(&scene->done) == round;
 		}
+		if (killed)
+			EXPECT_GE(MAX_DYING, maps_now() - since);
 		scene->outlived += waits && !killed;
 		waitpid(reader, NULL, 0);
 		ASSERT_EQ(0, target_reply(target));

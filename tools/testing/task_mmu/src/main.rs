@@ -128,7 +128,7 @@ fn walk_from<'a>(reader: &'a Reader<'a>, pos: usize, sleep: bool) -> Vec<Area> {
             walk::next_after_sleep(held.release())
         } else {
             lines.push(model::area_at(&here));
-            walk::next(here.leave())
+            walk::next(here.unlock())
         };
     }
     lines

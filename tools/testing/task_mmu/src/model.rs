@@ -923,7 +923,7 @@ impl<'a> AddressSpace for Model<'a> {
         seen == Some(area.start) || reader.fault == Some(Fault::AnyGap)
     }
 
-    fn pass(locked: Locked<'a>) -> RcuIter<'a> {
+    fn unlock_in_rcu(locked: Locked<'a>) -> RcuIter<'a> {
         let Locked { lock, iter } = locked;
         drop(lock);
         iter
@@ -971,7 +971,7 @@ impl<'a> AddressSpace for Model<'a> {
         at.guard.0.space.mmap_lock.step(waiting)
     }
 
-    fn note(reader: &&'a Reader<'a>, _pos: usize, event: Event) {
+    fn count(reader: &&'a Reader<'a>, _pos: usize, event: Event) {
         reader.require_idle("when an event is noted");
         reader.events.borrow_mut().push(event);
     }
@@ -987,7 +987,7 @@ impl<'a> AddressSpace for Model<'a> {
         Ok(())
     }
 
-    fn relax(held: &walk::Held<Self>) -> Result<(), Infallible> {
+    fn check_and_resched(held: &walk::Held<Self>) -> Result<(), Infallible> {
         let reader = reader_of(held);
         let in_rcu = reader.held_rcu.get() > 0;
         reader.require(!in_rcu, "the reader sleeps in an RCU section");

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `mmap_lock`, and whether somebody has held it.
+//!
+//! C header: [`include/linux/mmap_lock.h`](srctree/include/linux/mmap_lock.h)
+
+use super::{MmWithUser, MmapReadGuard};
+use crate::{
+    bindings,
+    error::{to_result, Result},
+    types::NotThreadSafe,
+};
+
+/// A moment, to find out later whether a writer may have held `mmap_lock` then or has come since.
+///
+/// # Invariants
+///
+/// `seq` is the value that `mm_lock_seq` of `mm` had at that moment.
+#[cfg(CONFIG_PER_VMA_LOCK)]
+#[derive(Clone, Copy)]
+pub struct MmapLockSpeculation<'a> {
+    mm: &'a MmWithUser,
+    seq: crate::ffi::c_uint,
+}
+
+#[cfg(CONFIG_PER_VMA_LOCK)]
+impl<'a> MmapLockSpeculation<'a> {
+    /// Returns the address space.
+    #[inline]
+    pub fn address_space(&self) -> &'a MmWithUser {
+        self.mm
+    }
+
+    /// Returns whether a writer may have held `mmap_lock` when the speculation began or since then.
+    ///
+    /// Mirrors `mmap_lock_speculate_retry`.
+    #[inline]
+    pub fn retry(&self) -> bool {
+        // It is odd while somebody holds `mmap_lock` for writing.
+        self.seq & 1 != 0 || self.writers_since()
+    }
+
+    /// Returns whether somebody may have taken or released `mmap_lock` for writing since the
+    /// speculation began. Unless so, nobody has held it since then, or the same writer has held it
+    /// all the time.
+    #[inline]
+    pub fn writers_since(&self) -> bool {
+        // SAFETY: The pointer is valid since the mm is borrowed.
+        unsafe { bindings::mmap_lock_speculate_retry(self.mm.as_raw(), self.seq) }
+    }
+}
+
+impl MmWithUser {
+    /// Takes `mmap_lock` for reading unless a fatal signal arrives first.
+    ///
+    /// Context: Process context, may sleep. Errors: `EINTR`.
+    #[inline]
+    pub fn mmap_read_lock_killable(&self) -> Result<MmapReadGuard<'_>> {
+        // SAFETY: The pointer is valid since self is a reference.
+        to_result(unsafe { bindings::mmap_read_lock_killable(self.as_raw()) })?;
+
+        // INVARIANT: We just acquired the read lock.
+        Ok(MmapReadGuard {
+            mm: self,
+            _nts: NotThreadSafe,
+        })
+    }
+
+    /// Begins to watch for writers of the address space.
+    ///
+    /// Context: Any.
+    ///
+    /// Mirrors `mmap_lock_speculate_try_begin`, but if `mmap_lock` is held for writing right now,
+    /// it is [`MmapLockSpeculation::retry`] that says so.
+    #[cfg(CONFIG_PER_VMA_LOCK)]
+    #[inline]
+    pub fn mmap_lock_speculate_begin(&self) -> MmapLockSpeculation<'_> {
+        let mut seq = 0;
+
+        // INVARIANT: This is set whether somebody holds the lock or not.
+        //
+        // SAFETY: The pointers are valid since they come from references.
+        unsafe { bindings::mmap_lock_speculate_try_begin(self.as_raw(), &mut seq) };
+
+        MmapLockSpeculation { mm: self, seq }
+    }
+}
