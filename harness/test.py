@@ -240,7 +240,7 @@ def test_commits():
 def test_events():
     """KUnit makes readers meet each thing that they can meet, which the counters
     and the tracepoints have to tell; a reader in peace changes neither."""
-    counters = "grep ^vma_walk /proc/vmstat"
+    counters = "cat /sys/kernel/debug/task_mmu/events"
     files = "maps smaps smaps_rollup numa_maps"
     result = guest.boot(f"cat /sys/kernel/tracing/trace; {counters}; echo ===; "
                         f"for f in {files}; do cat /proc/self/$f; done >/dev/null; "

@@ -18,8 +18,8 @@ pub struct Guard(NotThreadSafe);
 
 /// Disables preemption, but not on `PREEMPT_RT`, where a spin lock may sleep.
 ///
-/// This is for who wants to be quick with something that others wait for, and is correct without
-/// it as well.
+/// This is for code that wants to be quick with something that others wait for, and is correct
+/// without it as well.
 ///
 /// Context: Any. Until the result is gone the caller must not sleep.
 ///

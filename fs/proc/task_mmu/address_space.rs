@@ -227,9 +227,7 @@ mod vma_locks {
     use crate::walk::Reason;
     use kernel::fs::proc::events::{FallbackReason, RetryReason};
     use kernel::mm::mmap_lock::MmapLockSpeculation;
-    use kernel::mm::vma_iter::{
-        FoundVma, LockedVma, RcuVmaIter, SleepableVma, StartReadError,
-    };
+    use kernel::mm::vma_iter::{FoundVma, LockedVma, RcuVmaIter, SleepableVma, StartReadError};
     use kernel::time::{delay::fsleep, Delta};
 
     /// How long a reader stays out of the way of a writer that has had to wait for it, or that it

@@ -4,7 +4,7 @@
 
 use crate::{
     address_space::{Held, Pinned, Released},
-    records::{self, Record, LastPosition},
+    records::{self, LastPosition, Record},
     sums::{self, Sum},
 };
 use kernel::{mm::vma_iter::GateVma, prelude::*, seq_file::Index};
@@ -48,7 +48,11 @@ impl<'s> From<Entry<'s>> for Printed<'s> {
 
 impl<'s> Printed<'s> {
     /// Goes on to the next record.
-    pub(crate) fn next(self, last_pos: &mut LastPosition, index: &mut Index) -> Result<Option<Entry<'s>>> {
+    pub(crate) fn next(
+        self,
+        last_pos: &mut LastPosition,
+        index: &mut Index,
+    ) -> Result<Option<Entry<'s>>> {
         match self {
             Self::Vma(released) => Ok(last_pos.next_after_sleep(released, index)?.map(Entry::from)),
             Self::Last => {
@@ -63,14 +67,18 @@ impl<'s> Entry<'s> {
     /// Sums up what is mapped in the VMA, see [`sums::sum_one`]. Returns the record that the sum is
     /// about.
     #[inline]
-    pub(crate) fn sum<S: Sum<Pinned<'s>>>(self, last_pos: &LastPosition, sum: &mut S) -> Result<Self> {
+    pub(crate) fn sum<S: Sum<Pinned<'s>>>(
+        self,
+        last_pos: &LastPosition,
+        sum: &mut S,
+    ) -> Result<Self> {
         Ok(match self {
             Self::Vma(held) => {
                 let mm = held.mm();
                 match sums::sum_one(held, last_pos.address(), sum) {
                     Ok(Some(held)) => Self::Vma(held),
                     Ok(None) => mm.gate_vma().map_or(Self::Nothing, Self::Gate),
-                    // The file is at its end, as it is for who begins a chunk a moment later.
+                    // The file is at its end, as for a reader that begins a chunk a moment later.
                     Err(error) if error == ESRCH => Self::Nothing,
                     Err(error) => return Err(error),
                 }

@@ -6,7 +6,7 @@ use crate::{
     address_space::{At, Unlocked},
     lines::print,
     query,
-    records::{self, Process, Record, LastPosition, Session},
+    records::{self, LastPosition, Process, Record, Session},
 };
 use kernel::{
     error::code::ENOIOCTLCMD,

@@ -4,7 +4,7 @@
 
 use crate::{
     entries::{Entry, Printed},
-    records::{Process, LastPosition, Session},
+    records::{LastPosition, Process, Session},
 };
 use kernel::{
     fs::proc::{

@@ -3,7 +3,7 @@
 //! What the files that have a record for each VMA have in common.
 
 use crate::{
-    address_space::{At, Unlocked, Released},
+    address_space::{At, Released, Unlocked},
     position::Position,
     walk::{self, StableVma},
 };

@@ -6,7 +6,7 @@ use crate::{
     address_space::Held,
     entries::{Entry, Printed},
     lines::print,
-    records::{Process, LastPosition, Session},
+    records::{LastPosition, Process, Session},
 };
 use kernel::{
     fs::proc::{

@@ -3,7 +3,7 @@
 //! The protocol by which a reader sums up what is mapped, in one VMA or in all.
 //!
 //! To look at page tables takes long where much is mapped. A reader that keeps a VMA locked for all
-//! of that time keeps a writer waiting, and with the writer, who has `mmap_lock`, everybody who
+//! of that time keeps a writer waiting, and with the writer, who has `mmap_lock`, everybody that
 //! wants that. So a sum is made in pieces:
 //!
 //! ```text

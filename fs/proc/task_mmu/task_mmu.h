@@ -11,7 +11,6 @@
 #include <linux/mm_types.h>
 #include <linux/numa.h>
 #include <linux/types.h>
-#include <linux/vm_event_item.h>
 
 struct file_operations;
 struct inode;
@@ -110,10 +109,23 @@ void show_numa_map_values(struct seq_file *m, struct vm_area_struct *vma,
 			  struct mempolicy *task_mempolicy);
 #endif
 
+/* What a reader may meet. */
+enum vma_walk_event {
+	VMA_WALK_RETRY,
+	VMA_WALK_FALLBACK_CONTENDED,
+	VMA_WALK_FALLBACK_DETACHED,
+	VMA_WALK_FALLBACK_BEHIND,
+	VMA_WALK_FALLBACK_GAP,
+	VMA_WALK_FALLBACK_END,
+	VMA_WALK_FALLBACK_OVERFLOW,
+	VMA_WALK_GIVE_WAY,
+	NR_VMA_WALK_EVENTS,
+};
+
 void count_vma_walk_retry(struct mm_struct *mm, unsigned long addr,
-			 enum vm_event_item reason);
+			  enum vma_walk_event reason);
 void count_vma_walk_fallback(struct mm_struct *mm, unsigned long addr,
-			    enum vm_event_item reason);
+			     enum vma_walk_event reason);
 void count_vma_walk_give_way(struct mm_struct *mm, unsigned long addr);
 
 extern const struct file_operations proc_pid_maps_rust_operations;

@@ -6,9 +6,8 @@
 #define _FS_PROC_TASK_MMU_TRACE_H
 
 #include <linux/tracepoint.h>
-#include <linux/vm_event_item.h>
 
-struct mm_struct;
+#include "task_mmu.h"
 
 TRACE_DEFINE_ENUM(VMA_WALK_FALLBACK_CONTENDED);
 TRACE_DEFINE_ENUM(VMA_WALK_FALLBACK_DETACHED);

@@ -24,9 +24,9 @@
 //!
 //! # Why a reader waits before the fallback
 //!
-//! A reader that queues up for `mmap_lock` is given it by the writer who has it, whether it has a
+//! A reader that queues up for `mmap_lock` is given it by the writer that has it, whether it has a
 //! CPU or not. Until it gets one, nobody can change the address space. A reader that sleeps for a
-//! moment instead has nothing that anybody could wait for, and the writer who had the VMA locked
+//! moment instead has nothing that anybody could wait for, and the writer that had the VMA locked
 //! is usually done by then. Only if a VMA is found to be locked time and again does the reader
 //! queue up, so that it comes to an end.
 //!
@@ -59,10 +59,10 @@
 //!                     [     W     ][  X ][ B ]    mprotect() of the head of X
 //!    slot is read     [     W     ]      [ B ]    munmap() of the rest of X: nothing is there
 //!                               ^        ^
-//!                               the reader, to whom X ends at B, would take this for a gap
+//!                               the reader, to which X ends at B, would take this for a gap
 //! ```
 //!
-//! So a walk counts only if no writer has begun or ended during it. One writer who was at work all
+//! So a walk counts only if no writer has begun or ended during it. One writer that was at work all
 //! the time does no harm: nothing that is done in one go lets a VMA grow over the head of another
 //! and unmaps the rest of that one.
 //!
@@ -84,7 +84,7 @@
 //!
 //! A snapshot that is taken now would not tell, because nothing changes between this lookup and the
 //! lock on C. So it is taken while A is locked, when nobody can change where A ends. If a writer
-//! may have come since, the iterator is set to `pos` after another snapshot. One who comes after
+//! may have come since, the iterator is set to `pos` after another snapshot. One that comes after
 //! that makes the gap before C doubtful.
 //!
 //! # Lookups are not atomic
@@ -126,7 +126,7 @@ pub(crate) enum Event {
     Retry(LockError),
     /// It takes `mmap_lock` to find the next VMA.
     Fallback(Reason),
-    /// It has let go of what it had locked, for a writer who waits.
+    /// It has let go of what it had locked, for a writer that waits.
     GiveWay,
 }
 
@@ -179,7 +179,7 @@ pub(crate) trait AddressSpace: Sized {
     /// more, whose memory it would only keep from being freed.
     type Error;
 
-    /// How often a reader waits for a writer who has the next VMA locked, before it takes the
+    /// How often a reader waits for a writer that has the next VMA locked, before it takes the
     /// fallback.
     const MAX_WAITS: usize;
 
@@ -479,7 +479,7 @@ enum Attempt<A: AddressSpace> {
     /// What was found could not be locked.
     NotLocked(A::Idle, LockError),
     /// It takes `mmap_lock` to be sure. The VMA, if there was one, is not locked any more: a writer
-    /// who holds `mmap_lock` may be waiting for its readers.
+    /// that holds `mmap_lock` may be waiting for its readers.
     Failed(A::Idle, Reason),
 }
 
@@ -573,7 +573,7 @@ fn retry<A: AddressSpace>(
 }
 
 /// Finds and locks the first VMA that ends above `pos` with the help of `mmap_lock`, waiting for
-/// the writer who holds it.
+/// the writer that holds it.
 #[cold]
 fn fallback<A: AddressSpace>(
     idle: A::Idle,

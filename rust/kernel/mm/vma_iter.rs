@@ -23,7 +23,7 @@
 //!                                    +----+ next()
 //! ```
 //!
-//! Who has to sleep while a VMA is locked leaves the RCU section:
+//! A walk that has to sleep while a VMA is locked leaves the RCU section:
 //!
 //! ```text
 //!                 leave_rcu()                      unlock()
@@ -34,9 +34,9 @@
 //! after the RCU section that it belongs to, and an iterator that has a VMA locked or is in an RCU
 //! section cannot take `mmap_lock`.
 //!
-//! A writer who wants to change a VMA waits for its readers. Preemption is off for as long as there
-//! is a [`LockedVma`], except on `PREEMPT_RT`, so that a reader is not in anybody's way while it
-//! waits for a CPU. It is on again when the RCU section has been left with the VMA locked.
+//! A writer that wants to change a VMA waits for its readers. Preemption is off for as long as
+//! there is a [`LockedVma`], except on `PREEMPT_RT`, so that a reader is not in anybody's way while
+//! it waits for a CPU. It is on again when the RCU section has been left with the VMA locked.
 //!
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/mmap_lock.h`](srctree/include/linux/mmap_lock.h)
@@ -52,6 +52,7 @@ use crate::{
 };
 use core::{
     marker::PhantomData,
+    num::NonZero,
     ops::Deref,
     ptr::{addr_of_mut, NonNull},
 };
@@ -66,8 +67,9 @@ use crate::{preempt, sync::rcu};
 /// It stands apart from the iterator so that the iterator is small and cheap to move.
 pub struct VmaIterState {
     iter: Opaque<bindings::vma_iterator>,
-    /// How many RCU sections have been entered.
-    sections: u32,
+    /// How many RCU sections have been entered, and one more: not zero, so that an optional
+    /// [`RcuSection`] is compared at once.
+    sections: NonZero<u32>,
 }
 
 impl VmaIterState {
@@ -76,7 +78,7 @@ impl VmaIterState {
     pub const fn new() -> Self {
         Self {
             iter: Opaque::uninit(),
-            sections: 0,
+            sections: NonZero::<u32>::MIN,
         }
     }
 }
@@ -86,7 +88,7 @@ impl VmaIterState {
 /// If it is the same at two moments, RCU has not been left in between, and no memory that is freed
 /// after a grace period has been used for something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RcuSection(u32);
+pub struct RcuSection(NonZero<u32>);
 
 impl Default for VmaIterState {
     #[inline]
@@ -169,7 +171,11 @@ impl<'a> VmaIter<'a> {
     #[inline]
     pub fn enter_rcu(mut self, addr: usize) -> RcuVmaIter<'a> {
         let rcu = rcu::read_lock();
-        self.state.sections = self.state.sections.wrapping_add(1);
+        self.state.sections = self
+            .state
+            .sections
+            .checked_add(1)
+            .unwrap_or(NonZero::<u32>::MIN);
 
         // SAFETY: The iterator's memory is valid and exclusively ours, and was initialised.
         unsafe { bindings::vma_iter_set(self.as_raw(), addr) };
@@ -525,9 +531,11 @@ impl<'a> LockedVma<'a> {
     /// Looks whether nothing is mapped from `addr` to the start of this VMA, which is above `addr`.
     ///
     /// `true` is reliable if no writer has taken or released `mmap_lock` during the call
-    /// ([`MmapLockSpeculation::writers_since`](super::mmap_lock::MmapLockSpeculation::writers_since)). The walk reads where a range begins and ends
+    /// ([`MmapLockSpeculation::writers_since`]). The walk reads where a range begins and ends
     /// before it reads what is mapped there, and a writer can change each of these in place.
     /// `false` may be returned although nothing is mapped there.
+    ///
+    /// [`MmapLockSpeculation::writers_since`]: super::mmap_lock::MmapLockSpeculation::writers_since
     // Out of line, this would have the VMA in memory where it is called, not in registers.
     #[inline(always)]
     pub fn gap_from(&mut self, addr: usize) -> bool {
@@ -583,9 +591,9 @@ impl Deref for LockedVma<'_> {
     }
 }
 
-/// A read-locked VMA outside of any RCU section: who has it may sleep.
+/// A read-locked VMA outside of any RCU section: its owner may sleep.
 ///
-/// Whoever wants to write to the VMA has to wait meanwhile, with `mmap_lock` held.
+/// A writer of the VMA has to wait meanwhile, with `mmap_lock` held.
 ///
 /// # Invariants
 ///
@@ -633,7 +641,7 @@ impl Deref for SleepableVma<'_> {
     }
 }
 
-/// A VMA that is locked in a way that lets who has it sleep.
+/// A VMA that is locked in a way that lets its owner sleep.
 ///
 /// # Safety
 ///
@@ -661,7 +669,7 @@ impl MmWithUser {
     /// exited or executed another program, and what is mapped here is freed when the caller is
     /// done.
     ///
-    /// Others who are about to look at it may still come and go.
+    /// Others may still come and go that are about to look at it.
     ///
     /// Context: Any.
     #[inline]

@@ -118,7 +118,7 @@ struct Private<T: Operations> {
     turn: Mutex<()>,
 }
 
-/// What there is from `start` to `stop`. It is on the stack of who reads.
+/// What there is from `start` to `stop`. It is on the stack of the reader.
 ///
 /// # Invariants
 ///
@@ -261,8 +261,8 @@ impl SeqFile {
     }
 
     /// Reads one chunk of records after the other, for as long as a whole buffer of them has room
-    /// at the destination. So a large read needs no large buffer, and who reads by pages gets a
-    /// chunk for each.
+    /// at the destination. So a large read needs no large buffer, and a reader that reads by pages
+    /// gets a chunk for each.
     ///
     /// It ends before, with a whole record, when it has read 256 KiB, has worked for 10 ms, which
     /// is looked at by the tick, or has a signal or other work pending. So it does if the

@@ -195,7 +195,7 @@ impl<T: StableVma> StableVma for With<'_, '_, T> {
     }
 }
 
-/// The address space of a reader to whom a script happens.
+/// The address space of a reader that a script interferes with.
 pub(crate) struct Forced<'s, 'b, 'a>(PhantomData<(&'s Script<'b>, &'a ())>);
 
 impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {

@@ -4,7 +4,7 @@
 
 use crate::{
     address_space::At,
-    records::{Record, LastPosition},
+    records::{LastPosition, Record},
     walk::{self, StableVma},
 };
 use core::ops::Range;
@@ -125,7 +125,7 @@ mod tests {
         Ok(())
     }
 
-    /// A writer who needs a VMA that a reader has left locked would wait for ever.
+    /// A writer that needs a VMA that a reader has left locked would wait for ever.
     #[test]
     fn a_reader_that_has_stopped_holds_nothing() -> Result {
         const VMAS: usize = 20;
@@ -185,10 +185,11 @@ mod tests {
         let mut index = found;
         let mut state = VmaIterState::new();
         let at: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
-        let next = match LastPosition::default().next_after_sleep(at.hold().release(), &mut index)? {
-            Some(Record::Vma(at)) => Some(at.range()),
-            _ => None,
-        };
+        let next =
+            match LastPosition::default().next_after_sleep(at.hold().release(), &mut index)? {
+                Some(Record::Vma(at)) => Some(at.range()),
+                _ => None,
+            };
 
         assert_eq!(next, Some(pages(6..10)));
         assert_ne!(index, found);
@@ -376,7 +377,7 @@ mod tests {
         }
     }
 
-    /// A writer who is at work when a lookup begins may go on after it.
+    /// A writer that is at work when a lookup begins may go on after it.
     #[cfg(CONFIG_PER_VMA_LOCK)]
     #[test]
     fn a_writer_at_work_is_one_who_comes() -> Result {

@@ -42,9 +42,9 @@ pub(crate) enum Moment {
     Sleep,
     /// After the reader has added one more address to its sum.
     Added,
-    /// After the reader has let go of what it had locked, for a writer who waits.
+    /// After the reader has let go of what it had locked, for a writer that waits.
     GiveWay,
-    /// While the reader waits for a writer who has a VMA locked.
+    /// While the reader waits for a writer that has a VMA locked.
     Wait,
 }
 

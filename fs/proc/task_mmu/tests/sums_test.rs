@@ -301,7 +301,7 @@ mod tests {
         }
     }
 
-    /// Sums up all VMAs, with a writer who waits after so many addresses have been added, and
+    /// Sums up all VMAs, with a writer that waits after so many addresses have been added, and
     /// changes the address space to `$after` when the reader has let go. The sum has to consist of
     /// `$expected`.
     macro_rules! changed_during_a_break {
@@ -421,7 +421,7 @@ mod tests {
         changed_during_a_break!(5, [] => (10, 15), [vma(1, 10, 15)]);
     }
 
-    /// Nothing of the sum is given to a reader who is being killed.
+    /// Nothing of the sum is given to a reader that is being killed.
     #[test]
     fn killed_during_a_break() {
         const SCRIPT: &[Step] = &[

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What readers of VMAs meet, for those who observe them.
+//! What readers of VMAs meet, for those that observe them.
 //!
-//! Each event is counted in `/proc/vmstat` as `vma_walk_*`, and is a tracepoint
-//! `task_mmu:vma_walk_*` with the address space and an address.
+//! Each event is a tracepoint `task_mmu:vma_walk_*` with the address space and an address, and is
+//! counted in `/sys/kernel/debug/task_mmu/events`.
 //!
 //! Context of all functions: Any. None of them has anything to do with a reader that nobody
 //! interferes with.
@@ -18,9 +18,9 @@ use crate::{bindings, mm::MmWithUser};
 pub enum RetryReason {
     /// What was found is being changed, has been recycled for another address space, or has too
     /// many readers. The reader sleeps for a moment first.
-    Contended = bindings::vm_event_item_VMA_WALK_FALLBACK_CONTENDED,
+    Contended = bindings::vma_walk_event_VMA_WALK_FALLBACK_CONTENDED,
     /// What was found was detached before it could be locked.
-    Detached = bindings::vm_event_item_VMA_WALK_FALLBACK_DETACHED,
+    Detached = bindings::vma_walk_event_VMA_WALK_FALLBACK_DETACHED,
 }
 
 /// Why a reader of VMAs needs `mmap_lock`.
@@ -28,17 +28,17 @@ pub enum RetryReason {
 #[repr(u32)]
 pub enum FallbackReason {
     /// A VMA was being changed, or has too many readers, and has been waited for.
-    Contended = bindings::vm_event_item_VMA_WALK_FALLBACK_CONTENDED,
+    Contended = bindings::vma_walk_event_VMA_WALK_FALLBACK_CONTENDED,
     /// A VMA was detached before it could be locked, once more after some retries.
-    Detached = bindings::vm_event_item_VMA_WALK_FALLBACK_DETACHED,
+    Detached = bindings::vma_walk_event_VMA_WALK_FALLBACK_DETACHED,
     /// A VMA was found that turned out to end at or below the address.
-    Behind = bindings::vm_event_item_VMA_WALK_FALLBACK_BEHIND,
+    Behind = bindings::vma_walk_event_VMA_WALK_FALLBACK_BEHIND,
     /// A gap at the address could not be confirmed.
-    Gap = bindings::vm_event_item_VMA_WALK_FALLBACK_GAP,
+    Gap = bindings::vma_walk_event_VMA_WALK_FALLBACK_GAP,
     /// That there is no VMA above the address could not be confirmed.
-    End = bindings::vm_event_item_VMA_WALK_FALLBACK_END,
+    End = bindings::vma_walk_event_VMA_WALK_FALLBACK_END,
     /// A VMA has too many readers, `mmap_lock` is kept.
-    Overflow = bindings::vm_event_item_VMA_WALK_FALLBACK_OVERFLOW,
+    Overflow = bindings::vma_walk_event_VMA_WALK_FALLBACK_OVERFLOW,
 }
 
 /// A VMA could not be locked, and what is mapped from `addr` on is looked up again.
@@ -51,12 +51,11 @@ pub fn retry(mm: &MmWithUser, addr: usize, reason: RetryReason) {
 /// `mmap_lock` is needed to find what is mapped from `addr` on.
 #[inline]
 pub fn fallback(mm: &MmWithUser, addr: usize, reason: FallbackReason) {
-    // SAFETY: The pointer is valid since it comes from a reference. The reason is an event for
-    // which there is a counter.
+    // SAFETY: The pointer is valid since it comes from a reference. The reason is an event.
     unsafe { bindings::count_vma_walk_fallback(mm.as_raw(), addr, reason as u32) };
 }
 
-/// What was locked has been let go for a writer who waits. The reader goes on from `addr`.
+/// What was locked has been let go for a writer that waits. The reader goes on from `addr`.
 #[inline]
 pub fn give_way(mm: &MmWithUser, addr: usize) {
     // SAFETY: The pointer is valid since it comes from a reference.

@@ -214,7 +214,7 @@ static inline int text_read(struct text *t, int fd)
 	return n ? errno : 0;
 }
 
-/* A counter of /proc/vmstat, -1 if there is none of this name */
+/* How often readers in Rust have met something, -1 if that is not counted */
 static inline long maps_counter(const char *name)
 {
 	struct text text = {};
@@ -224,7 +224,7 @@ static inline long maps_counter(const char *name)
 	int fd;
 
 	text_append(&text, "\n", 1);
-	fd = open("/proc/vmstat", O_RDONLY | O_CLOEXEC);
+	fd = open("/sys/kernel/debug/task_mmu/events", O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {
 		text_read(&text, fd);
 		close(fd);

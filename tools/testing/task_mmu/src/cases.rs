@@ -70,7 +70,7 @@ impl Case {
         self.vmas.iter().enumerate().map(area).collect()
     }
 
-    /// Whether the reader begins anywhere else than one who walks over all VMAs.
+    /// Whether the reader begins anywhere else than one that walks over all VMAs.
     pub(crate) fn has(&self, reader: Kind) -> bool {
         reader != Kind::Gap || self.gap >= self.vmas[0].1
     }
@@ -340,7 +340,7 @@ pub(crate) fn all() -> Vec<Case> {
                 &[Unmap(7..8)],
             )
         },
-        // A writer who never stops: each VMA that is found may be detached when it is tried.
+        // A writer that never stops: each VMA that is found may be detached when it is tried.
         huge(case(
             "busy",
             &[(2, 3, 1)],

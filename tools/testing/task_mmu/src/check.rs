@@ -4,7 +4,7 @@
 //!
 //! The history of the address space is what it was between the writers' critical sections. A
 //! reader may have seen the states from the one that was there at its first step to that of the
-//! last writer who had begun at its last step.
+//! last writer that had begun at its last step.
 
 use crate::{
     cases::EMPTY,
@@ -45,7 +45,7 @@ impl Area {
     }
 }
 
-/// Who does a step.
+/// The thread that does a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
     Reader,
@@ -102,7 +102,7 @@ impl History {
         self.record().begun += 1;
     }
 
-    /// What `mm_lock_seq` is for the writer who has begun.
+    /// What `mm_lock_seq` is for the writer that has begun.
     pub(crate) fn seq(&self) -> u32 {
         2 * self.record().begun as u32 - 1
     }
@@ -175,7 +175,7 @@ fn always_mapped(states: &[Vec<Area>], address: usize) -> bool {
     states.iter().all(maps)
 }
 
-/// Checks the lines of a reader who began at `pos`.
+/// Checks the lines of a reader that began at `pos`.
 pub(crate) fn lines(history: &History, pos: usize, lines: &[Area]) {
     let states = history.seen();
     let shown = format!(

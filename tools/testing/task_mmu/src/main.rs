@@ -31,9 +31,9 @@
 //!
 //! # Bounds
 //!
-//! Address spaces have one to three VMAs, writers one to five operations. A reader waits once for a
-//! writer who has a VMA locked, during which at least one other thread takes a step if one can. The
-//! short form tries all interleavings with one writer, except in the cases that `cases.rs` calls
+//! Address spaces have one to three VMAs, writers one to five operations. A reader waits once for
+//! a writer that has a VMA locked, during which at least one other thread takes a step if one can.
+//! The short form tries all interleavings with one writer, except in the cases that `cases.rs` calls
 //! large or huge and for readers that sleep or add up all VMAs, with at most five preemptions, and
 //! those with two writers with at most two. The long form has no bound with one writer except six
 //! preemptions in huge cases, and three preemptions with two.

@@ -60,7 +60,7 @@ impl<T> Monitor<T> {
         }
     }
 
-    /// One step. Wakes who waits.
+    /// One step. Wakes those that wait.
     fn step<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         let mut state = self.state.lock().unwrap();
         let result = f(&mut state.0);
