@@ -48,7 +48,9 @@ def clippy():
         build.build("lint", "CLIPPY=1", "prepare", "fs/proc/task_mmu/")
 
 
-CHECKPATCH = ["scripts/checkpatch.pl", "--strict", "--show-types", "--no-summary", "--terse"]
+# The base comes without its history, in which the commits of Fixes: could be looked up.
+CHECKPATCH = ["scripts/checkpatch.pl", "--strict", "--show-types", "--no-summary", "--terse",
+              "--ignore", "UNKNOWN_COMMIT_ID"]
 
 
 def checkpatch():

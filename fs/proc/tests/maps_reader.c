@@ -135,8 +135,8 @@ static bool is_lookup(struct maps_reader *r, struct pt_regs *regs)
 
 static bool vma_is_read_locked(struct maps_reader *r)
 {
-	struct vm_area_struct *vma;
 	VMA_ITERATOR(vmi, r->mm, 0);
+	struct vm_area_struct *vma;
 
 	for_each_vma(vmi, vma) {
 		/* The tree has a reference, too. */

@@ -31,12 +31,12 @@
 //!
 //! # Bounds
 //!
-//! Address spaces have one to three VMAs, writers one to five operations. A reader waits once for
-//! a writer that has a VMA locked, during which at least one other thread takes a step if one can.
-//! The short form tries all interleavings with one writer, except in the cases that `cases.rs` calls
-//! large or huge and for readers that sleep or add up all VMAs, with at most five preemptions, and
-//! those with two writers with at most two. The long form has no bound with one writer except six
-//! preemptions in huge cases, and three preemptions with two.
+//! Address spaces have one to three VMAs, writers one to five operations. A reader waits once for a
+//! writer that has a VMA locked, during which at least one other thread takes a step if one can.
+//! The short form tries all interleavings with one writer, except in the cases that `cases.rs`
+//! calls large or huge and for readers that sleep or add up all VMAs, with at most five
+//! preemptions, and those with two writers with at most two. The long form has no bound with one
+//! writer except six preemptions in huge cases, and three preemptions with two.
 //!
 //! `loom` is used because it leaves out orders of independent steps: `shuttle`'s depth-first search
 //! tries them all, and a reader of 40 steps and a writer of 14 have more than 10^12 of them.
