@@ -52,7 +52,6 @@ use crate::{
 };
 use core::{
     marker::PhantomData,
-    num::NonZero,
     ops::Deref,
     ptr::{addr_of_mut, NonNull},
 };
@@ -67,9 +66,8 @@ use crate::{preempt, sync::rcu};
 /// It stands apart from the iterator so that the iterator is small and cheap to move.
 pub struct VmaIterState {
     iter: Opaque<bindings::vma_iterator>,
-    /// How many RCU sections have been entered, and one more: not zero, so that an optional
-    /// [`RcuSection`] is compared at once.
-    sections: NonZero<u32>,
+    /// How many RCU sections have been entered.
+    sections: u32,
 }
 
 impl VmaIterState {
@@ -78,7 +76,7 @@ impl VmaIterState {
     pub const fn new() -> Self {
         Self {
             iter: Opaque::uninit(),
-            sections: NonZero::<u32>::MIN,
+            sections: 0,
         }
     }
 }
@@ -88,7 +86,7 @@ impl VmaIterState {
 /// If it is the same at two moments, RCU has not been left in between, and no memory that is freed
 /// after a grace period has been used for something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RcuSection(NonZero<u32>);
+pub struct RcuSection(u32);
 
 impl Default for VmaIterState {
     #[inline]
@@ -171,11 +169,7 @@ impl<'a> VmaIter<'a> {
     #[inline]
     pub fn enter_rcu(mut self, addr: usize) -> RcuVmaIter<'a> {
         let rcu = rcu::read_lock();
-        self.state.sections = self
-            .state
-            .sections
-            .checked_add(1)
-            .unwrap_or(NonZero::<u32>::MIN);
+        self.state.sections = self.state.sections.wrapping_add(1);
 
         // SAFETY: The iterator's memory is valid and exclusively ours, and was initialised.
         unsafe { bindings::vma_iter_set(self.as_raw(), addr) };
