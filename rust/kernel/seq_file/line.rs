@@ -53,6 +53,12 @@ impl Place {
 }
 
 impl SeqFile {
+    /// Returns a raw pointer to the `struct seq_file`.
+    #[inline]
+    pub fn as_ptr(&self) -> *mut bindings::seq_file {
+        self.inner.get()
+    }
+
     /// Begins a line.
     ///
     /// Mirrors `seq_get_buf`.

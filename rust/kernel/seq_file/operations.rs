@@ -131,12 +131,6 @@ struct Chunk<T: Operations> {
 }
 
 impl SeqFile {
-    /// Returns a raw pointer to the `struct seq_file`.
-    #[inline]
-    pub fn as_ptr(&self) -> *mut bindings::seq_file {
-        self.inner.get()
-    }
-
     /// The most that one read gives, in bytes.
     ///
     /// Other threads that read or seek by the same open file have to wait meanwhile. This is 64

@@ -109,8 +109,9 @@ pub struct FileRef(NonNull<bindings::file>);
 unsafe impl Send for FileRef {}
 
 impl FileRef {
+    /// Returns a raw pointer to the file.
     #[inline]
-    pub(super) fn as_ptr(&self) -> *mut bindings::file {
+    pub fn as_ptr(&self) -> *mut bindings::file {
         self.0.as_ptr()
     }
 
