@@ -28,6 +28,7 @@
 #define PAGES_THERE	4	/* of a buffer, before the page that is slow */
 #define FORCED_ROUNDS	200
 #define DESCRIPTORS	4000
+#define MEMORY_TRIES	3
 #define KILLS		7
 #define MEMORY		(512UL << 20)
 #define WHERE		"/tmp/where"
@@ -733,19 +734,38 @@ static void memory_of(pid_t pid, const char *file, enum maps_impl impl, long byt
 		close(fds[i]);
 }
 
+static int by_size(const void *a, const void *b)
+{
+	long x = *(const long *)a, y = *(const long *)b;
+
+	return (x > y) - (x < y);
+}
+
 /* What a descriptor costs, before and after it has been read */
 TEST_F_TIMEOUT(maps_trace, memory, TIMEOUT)
 {
 	struct rlimit limit = { DESCRIPTORS + 100, DESCRIPTORS + 100 };
-	long bytes[2][2];
+	long bytes[2][2], tries[2][2][MEMORY_TRIES];
 
 	if (maps_has_kmemleak)
 		SKIP(return, "kmemleak has an object for each");
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
-	/* the first makes the table of descriptors, and dentries */
-	for (int i = 0; i < 2; i++) {
-		memory_of(self->target.pid, variant->file, MAPS_C, bytes[MAPS_C]);
-		memory_of(self->target.pid, variant->file, MAPS_RUST, bytes[MAPS_RUST]);
+	/*
+	 * The first makes the table of descriptors, and dentries. What was closed before is
+	 * freed some time later, which is why the median counts.
+	 */
+	for (int i = -1; i < MEMORY_TRIES; i++) {
+		for (int impl = MAPS_C; impl <= MAPS_RUST; impl++) {
+			memory_of(self->target.pid, variant->file, impl, bytes[impl]);
+			for (int n = 0; n < 2 && i >= 0; n++)
+				tries[impl][n][i] = bytes[impl][n];
+		}
+	}
+	for (int impl = MAPS_C; impl <= MAPS_RUST; impl++) {
+		for (int n = 0; n < 2; n++) {
+			qsort(tries[impl][n], MEMORY_TRIES, sizeof(long), by_size);
+			bytes[impl][n] = tries[impl][n][MEMORY_TRIES / 2];
+		}
 	}
 	TH_LOG("%s: C %ld, %ld bytes, Rust %ld, %ld", variant->file, bytes[MAPS_C][0],
 	       bytes[MAPS_C][1], bytes[MAPS_RUST][0], bytes[MAPS_RUST][1]);
