@@ -5,8 +5,9 @@
 Each configuration is a fragment under harness/config that is laid over
 allnoconfig and has its own object folder in the cache. `slim` is the kernel that
 is booted, and with harness/bench.patch measured, `debug`, `kasan` and `kcsan` have
-the kernel's checks on, `fixes` has no Rust and `fixes-base` no fixes; the others leave out or change something, and of them
-only the parts are built that the series touches.
+the kernel's checks on, `fixes` has no Rust and `fixes-base` no fixes either; the
+others leave out or change something, and of them only the parts are built that the
+series touches.
 """
 
 import argparse

@@ -25,6 +25,7 @@ import series
 from common import SRC, TREE, Failed, Progress, duration, lock, main, say, tell
 from ktap import Case, attempt, check, clean_log, kselftests, parsed
 
+
 def ours(suffix):
     return [p for c in series.commits() for p in c.files if p.endswith(suffix)]
 

@@ -51,7 +51,8 @@ pub fn retry(mm: &MmWithUser, addr: usize, reason: RetryReason) {
 /// `mmap_lock` is needed to find what is mapped from `addr` on.
 #[inline]
 pub fn fallback(mm: &MmWithUser, addr: usize, reason: FallbackReason) {
-    // SAFETY: The pointer is valid since it comes from a reference. The reason is an event.
+    // SAFETY: The pointer is valid since it comes from a reference. The reason is one of
+    // `enum vma_walk_event`, for each of which there is a counter.
     unsafe { bindings::count_vma_walk_fallback(mm.as_raw(), addr, reason as u32) };
 }
 
