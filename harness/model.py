@@ -18,9 +18,10 @@ PROGRAM = TREE / "tools/testing/task_mmu/run.sh"
 ENV = {**os.environ, "CARGO_TARGET_DIR": str(CACHE / "build/model")}
 
 
-def cases(long=False, timeout=None):
+def cases(long=False, timeout=None, first=False):
     """Case, what was tried, result and notes of each run, with the protocols of
-    the laid tree. After timeout seconds the rest is not run."""
+    the laid tree. After timeout seconds, or the first run that fails, the rest is
+    not run."""
     path = LOG / "model.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     found = []
@@ -36,6 +37,9 @@ def cases(long=False, timeout=None):
                 found.append((case, f"{reader}: {tried}", result, notes if result == "not ok" else []))
                 progress.far = f"{len(found)} runs"
                 notes = []
+                if first and result == "not ok":
+                    child.terminate()
+                    break
             else:
                 notes = [*notes[-40:], line.rstrip()]
         status = child.wait()
@@ -49,9 +53,10 @@ def cases(long=False, timeout=None):
 
 
 def failures(timeout):
-    """The runs that fail with the protocols of the laid tree, or that there is no
-    end after timeout seconds."""
-    return [f"{case}, {tried}" for case, tried, result, _ in cases(timeout=timeout) if result == "not ok"]
+    """The first run that fails with the protocols of the laid tree, or that there is
+    no end after timeout seconds."""
+    return [f"{case}, {tried}" for case, tried, result, _ in cases(timeout=timeout, first=True)
+            if result == "not ok"]
 
 
 def run():
