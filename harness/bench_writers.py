@@ -53,15 +53,16 @@ COLUMNS = ("operations", "mean_ns", "p50_ns", "p99_ns", "p999_ns", "max_ns", "re
 
 
 class Lines:
-    """Tells how many lines the guest has written."""
+    """Tells how many lines the guest has written, of as many as there will be."""
 
-    def __init__(self, progress):
+    def __init__(self, progress, of=None):
         self.progress = progress
+        self.of = f" of {of}" if of else ""
         self.count = 0
 
     def write(self, data):
         self.count += data.count(b"\n")
-        self.progress.far = f"{max(0, self.count - 1)} measurements"
+        self.progress.far = f"{max(0, self.count - 1)}{self.of} measurements"
 
     def flush(self):
         pass

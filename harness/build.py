@@ -236,11 +236,15 @@ def run():
     parser.add_argument("--config", default="slim", choices=VARIANTS, metavar="NAME",
                         help=f"one of {', '.join(VARIANTS)} (default: slim)")
     parser.add_argument("--matrix", action="store_true", help="build those that are not booted")
+    parser.add_argument("--bench", action="store_true", help="build the kernel of the benchmarks")
     args = parser.parse_args()
     with lock():
         series.lay()
-        for name in MATRIX if args.matrix else [args.config]:
-            build(name)
+        if args.bench:
+            build_bench()
+        else:
+            for name in MATRIX if args.matrix else [args.config]:
+                build(name)
     return 0
 
 

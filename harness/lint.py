@@ -1,20 +1,22 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Checks the sources: formatting, clippy, checkpatch over the series, comments
+"""Checks the sources: formatting, clippy, checkpatch and b4 over the series, comments
 that argue each unsafe, license lines, and the harness's own programs."""
 
 import argparse
 import concurrent.futures
 import hashlib
 import os
+import pathlib
 import re
 import subprocess
+import tempfile
 
 import build
 import series
-from common import CACHE, SRC, TREE, Failed, lock, main, say
+from common import BASE, CACHE, SRC, TREE, Failed, git, lock, main, say
 
-# A file here for each patch that checkpatch.pl had nothing to say about.
+# A file here for each patch that checkpatch.pl, and each set that b4, had nothing to say about.
 CLEAN = CACHE / "checkpatch"
 
 # Texts that git or `git am` take as they are.
@@ -53,17 +55,20 @@ CHECKPATCH = ["scripts/checkpatch.pl", "--strict", "--show-types", "--no-summary
               "--ignore", "UNKNOWN_COMMIT_ID"]
 
 
+def text_of(patch):
+    """A mail without the lines of git's header that differ each time it is written."""
+    return re.sub(rb"\A(From |Date: ).*\n|^Date: .*\n", b"", patch.read_bytes(), flags=re.M)
+
+
 def checkpatch():
     with lock():
         mails, _ = series.export(quiet=True)
     tool = b"".join((TREE / "scripts" / name).read_bytes() for name in ("checkpatch.pl", "spelling.txt"))
     CLEAN.mkdir(exist_ok=True)
-    used = set()
+    used = {path for path in CLEAN.iterdir() if path.name.startswith("b4-")}
 
     def check(patch):
-        # git's header differs each time the same patch is written
-        text = re.sub(rb"\A(From |Date: ).*\n|^Date: .*\n", b"", patch.read_bytes(), flags=re.M)
-        clean = CLEAN / hashlib.sha256(tool + " ".join(CHECKPATCH).encode() + text).hexdigest()
+        clean = CLEAN / hashlib.sha256(tool + " ".join(CHECKPATCH).encode() + text_of(patch)).hexdigest()
         used.add(clean)
         if clean.exists():
             return []
@@ -86,6 +91,54 @@ def checkpatch():
         old.unlink()
     if bad:
         raise Failed("\n".join(["checkpatch.pl --strict says:", *bad]))
+
+
+# What tells checkpatch.pl that it is in a kernel's tree, and what it reads there.
+TOP = ("COPYING", "CREDITS", "Kbuild", "MAINTAINERS", "Makefile", "README", "Documentation", "LICENSES", "arch",
+       "include", "drivers", "fs", "init", "ipc", "kernel", "lib", "scripts")
+
+
+def b4():
+    """Each set as a branch over the one before, as it is before b4 sends it; without network."""
+    with lock():
+        mails, _ = series.export(quiet=True)
+    CLEAN.mkdir(exist_ok=True)
+    stamps = {name: CLEAN / f"b4-{name}-{hashlib.sha256(b''.join(map(text_of, patches))).hexdigest()}"
+              for name, patches in mails.items()}
+    for old in set(CLEAN.glob("b4-*")) - set(stamps.values()):
+        old.unlink()
+    if all(stamp.exists() for stamp in stamps.values()):
+        return
+    # checkpatch() looks at the one file whose assertions may crash a test, and there is no history
+    command = "./scripts/checkpatch.pl -q --terse --no-summary --strict --ignore UNKNOWN_COMMIT_ID,AVOID_BUG"
+    bad = []
+    with tempfile.TemporaryDirectory() as tmp:
+        folder = pathlib.Path(tmp)
+        series.scratch(folder, series.commits())
+        for name in TOP:
+            if not (folder / name).exists():
+                (folder / name).symlink_to(BASE / name)
+        who = {"user.name": "check", "user.email": "check@localhost", "b4.prep-perpatch-check-cmd": command}
+        for key, value in who.items():
+            git("config", key, value, cwd=folder)
+        git("add", "-A", cwd=folder)
+        git("commit", "-q", "-m", "what else checkpatch.pl reads", cwd=folder)
+        before = "series"
+        for name, patches in mails.items():
+            git("checkout", "-q", "-b", f"b4/{name}", cwd=folder)
+            git("am", "-q", *patches[1:], cwd=folder)
+            if not stamps[name].exists():
+                for step in (["--enroll", before, "--force"], ["--check"]):
+                    done = subprocess.run(["b4", "--offline-mode", "prep", *step], cwd=folder, capture_output=True,
+                                          text=True, stdin=subprocess.DEVNULL)
+                said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
+                if f"Success: {len(patches) - 1}, Warning: 0, Error: 0" in said:
+                    stamps[name].touch()
+                else:
+                    bad += [f"{name}:", *(said + done.stderr).splitlines()[-40:]]
+            before = f"b4/{name}"
+    if bad:
+        raise Failed("\n".join(["b4 prep --check says:", *bad]))
 
 
 def unsafe_comments():
@@ -147,6 +200,7 @@ CHECKS = {
     "spelling": (spelling, "codespell knows all words"),
     "unsafe": (unsafe_comments, "every unsafe has a SAFETY: comment"),
     "checkpatch": (checkpatch, "checkpatch.pl --strict has nothing to say about the series"),
+    "b4": (b4, "b4 prep --check has nothing to say about any set"),
     "clippy": (clippy, "clippy, as the kernel configures it, has nothing to say"),
 }
 

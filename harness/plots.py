@@ -28,24 +28,45 @@ def save(figure, target):
     target.write_text(f"{head}?>\n<!-- SPDX-License-Identifier: GPL-2.0 -->\n{rest}")
 
 
+def bars(axes, rows, length):
+    """A group of bars for each row, which is a title, and numbers by implementation;
+    how long is what length makes of a number and its row."""
+    height = 0.26
+    for n, (title, numbers) in enumerate(rows):
+        for i, implementation in enumerate(IMPLEMENTATIONS):
+            if implementation in numbers:
+                number = numbers[implementation]
+                bar = axes.barh(n + (i - 1) * height, length(number, numbers), height * 0.9,
+                                color=COLORS[implementation], label=NAMES[implementation] if n == 0 else None)
+                axes.bar_label(bar, [f"{number:,.0f}"], padding=2, fontsize=7)
+    axes.set_yticks(range(len(rows)), [title for title, _ in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+
+
 def cost(rows, target):
     """Bars for each workload: rows are a title, and instructions by implementation."""
     with plt.rc_context(SETTINGS):
         figure, axes = plt.subplots(figsize=(8, 0.52 * len(rows) + 0.8), layout="constrained")
-        height = 0.26
-        for n, (title, spent) in enumerate(rows):
-            for i, implementation in enumerate(IMPLEMENTATIONS):
-                if implementation in spent:
-                    part = spent[implementation] / spent["C"]
-                    y = n + (i - 1) * height
-                    axes.barh(y, part, height * 0.9, color=COLORS[implementation],
-                              label=NAMES[implementation] if n == 0 else None)
-                    axes.text(part + 0.01, y, f"{spent[implementation]:,.0f}", va="center", fontsize=7)
-        axes.set_yticks(range(len(rows)), [title for title, _ in rows])
-        axes.invert_yaxis()
+        bars(axes, rows, lambda spent, row: spent / row["C"])
         axes.set_xlabel("instructions for a line or VMA (numbers), as a part of those of C (bars)")
-        axes.margins(y=0.01)
         figure.legend(loc="outside upper left", ncols=3)
+        save(figure, target)
+
+
+def proc_vs_map(panels, target):
+    """Bars for each file: panels are a title, the time in us without a reader, and rows of a
+    file and times in us by implementation."""
+    with plt.rc_context(SETTINGS):
+        figure, grid = plt.subplots(1, len(panels), figsize=(8, 3.2), layout="constrained", sharey=True)
+        for axes, (title, alone, rows) in zip(grid, panels):
+            bars(axes, rows, lambda time, row: time)
+            axes.axvline(alone, color=COLORS[""], linewidth=1, linestyle="--", label=NAMES[""])
+            axes.set_xscale("log")
+            axes.set_xlim(alone / 2, 4 * max(alone, *(time for _, row in rows for time in row.values())))
+            axes.xaxis.set_major_formatter(lambda us, _: f"{us:g} us" if us < 1000 else f"{us / 1000:g} ms")
+            axes.set_title(title)
+        handles, labels = grid[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=4)
         save(figure, target)
 
 

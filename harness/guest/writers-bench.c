@@ -7,7 +7,6 @@
  */
 #include <getopt.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -15,17 +14,14 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-#include "bench.h"
+#include "writers.h"
 
 #define FRAGMENTED	(128UL << 20)
 #define LARGE		(1UL << 30)
 #define MAX_READERS	4
 #define BUSY_TASKS	2
 #define CHILDREN	(MAX_READERS + BUSY_TASKS)
-#define SAMPLES		(1 << 19)
 #define PAUSE		1000	/* us */
-
-static const char * const files[] = { "maps", "smaps", "smaps_rollup", "numa_maps" };
 
 /* What else a child can be told to do */
 enum { OWN_FILE = ARRAY_SIZE(files), BE_BUSY };
@@ -56,26 +52,11 @@ static struct child {
 	int command[2], answer[2];	/* pipes: what to do, and that it is done */
 } children[CHILDREN];
 
-static struct samples {
-	long ns[SAMPLES];
-	int count;
-} op_samples;
-
 static long duration = SECOND / 2;
 static int rounds = 3;
 static char *region;
 static char *present;			/* fragmented: which pages are mapped */
 static atomic_int writer_stop;
-
-static void pin(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		die("two CPUs are needed");
-}
 
 /*
  * Reads a file once. One that is starved of its CPU gives up when it is to stop,
@@ -208,16 +189,6 @@ static void stop(int readers, const struct priority *priority)
 		stop_child(n);
 }
 
-static unsigned long random_below(unsigned long limit)
-{
-	static unsigned long state = 88172645463325252UL;
-
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return state % limit;
-}
-
 /* Takes @page away or brings it back; how long the call took */
 static long toggle(unsigned long page)
 {
@@ -311,13 +282,6 @@ static void *writer(void *unused)
 	return NULL;
 }
 
-static int by_size(const void *a, const void *b)
-{
-	long x = *(const long *)a, y = *(const long *)b;
-
-	return (x > y) - (x < y);
-}
-
 struct op {
 	const char *name;
 	long (*run)(void);
@@ -339,12 +303,6 @@ static void take_samples(const struct op *op)
 	writer_stop = 1;
 	if (op->writer)
 		pthread_join(thread, NULL);
-}
-
-/* The nearest rank: of few samples the last per mille is the longest */
-static long quantile(int per_mille)
-{
-	return op_samples.ns[((long)op_samples.count * per_mille + 999) / 1000 - 1];
 }
 
 /*
@@ -371,7 +329,7 @@ static void print_classes(void)
 static void measure(const char *workload, const struct op *op, int readers, char file,
 		    const struct priority *priority, enum implementation implementation, int round)
 {
-	long reads = 0, read_ns = 0, sum = 0;
+	long reads = 0, read_ns = 0;
 	int own = file == OWN_FILE;
 
 	use(implementation);
@@ -388,10 +346,8 @@ static void measure(const char *workload, const struct op *op, int readers, char
 	printf("%s,%s,%s,%d,%s,%s,%d,", workload, op ? op->name : "", own ? "" : files[(int)file],
 	       readers, priority->name, own ? "" : implementations[implementation], round);
 	if (op) {
-		qsort(op_samples.ns, op_samples.count, sizeof(op_samples.ns[0]), by_size);
-		for (int i = 0; i < op_samples.count; i++)
-			sum += op_samples.ns[i];
-		printf("%d,%ld,%ld,%ld,%ld,%ld,", op_samples.count, sum / op_samples.count,
+		sort_samples();
+		printf("%d,%ld,%ld,%ld,%ld,%ld,", op_samples.count, mean(),
 		       quantile(500), quantile(990), quantile(999), quantile(1000));
 	} else {
 		printf(",,,,,,");
