@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The uses of an iterator over VMAs that the other files get wrong.
 
-use kernel::fs::proc::page_walk::{MemSizeStats, PageStats};
-use kernel::mm::vma_iter::{MmapVma, VmaIter, VmaIterState};
+use kernel::mm::vma_iter::{MmapVma, SleepableLock, VmaIter, VmaIterState};
 use kernel::mm::MmWithUser;
 use kernel::prelude::*;
 
@@ -33,12 +32,15 @@ pub fn hold(mm: &MmWithUser) -> Result<usize> {
     Ok(vma.start())
 }
 
-pub fn walk_page_tables(mm: &MmWithUser) -> Option<usize> {
+fn walk_page_tables<V: SleepableLock>(vma: &V) -> usize {
+    vma.end()
+}
+
+pub fn walk(mm: &MmWithUser) -> Option<usize> {
     let mut state = VmaIterState::new();
-    let mut stats = MemSizeStats::new();
     let found = VmaIter::new(mm, &mut state).enter_rcu(0).next().ok()?;
     let vma = found.start_read().ok()?.leave_rcu();
-    let end = stats.gather(&vma, vma.start(), false);
+    let end = walk_page_tables(&vma);
     let _next = vma.unlock().enter_rcu(end).next();
     Some(end)
 }

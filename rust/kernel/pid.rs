@@ -16,7 +16,7 @@ use core::ptr::NonNull;
 ///
 /// A `struct pid` outlives the process or thread that it identifies, and it is never used for
 /// another. Holding one is the cheap and safe way to refer to a process for a long time: unlike a
-/// [`Task`] it pins only a few bytes, unlike a number it cannot come to mean another process.
+/// [`Task`] it pins only a few bytes, and unlike a number it never refers to another process.
 ///
 /// # Invariants
 ///

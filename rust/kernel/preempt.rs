@@ -6,8 +6,8 @@
 
 use crate::types::NotThreadSafe;
 
-/// Keeps the current task on its CPU: nobody else runs there before it is dropped, but for
-/// interrupts.
+/// Keeps the current task on its CPU: except for interrupts, nothing else runs there before the
+/// guard is dropped.
 ///
 /// On `PREEMPT_RT` it does nothing.
 ///
@@ -18,8 +18,8 @@ pub struct Guard(NotThreadSafe);
 
 /// Disables preemption, but not on `PREEMPT_RT`, where a spin lock may sleep.
 ///
-/// This is for code that wants to be quick with something that others wait for, and is correct
-/// without it as well.
+/// This is for sections that other threads wait for and that therefore should not be preempted.
+/// They must be correct without it as well.
 ///
 /// Context: Any. Until the result is gone the caller must not sleep.
 ///

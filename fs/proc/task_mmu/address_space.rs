@@ -3,17 +3,17 @@
 //! The address spaces of the kernel, as the protocol of [`walk`](crate::walk) sees them.
 
 use crate::{
-    lines::Printable,
-    sums::Sum,
-    walk::{AddressSpace, Event, LockError, StableVma},
-};
-use core::{marker::PhantomData, ops::Range};
-use kernel::{
-    fs::proc::{
+    abstractions::{
         events,
         page_walk::{is_untouched, PageStats},
         VmaIdentity, //
     },
+    lines::Printable,
+    sums::{GiveWay, Sum},
+    walk::{AddressSpace, Event, LockError, StableVma},
+};
+use core::{marker::PhantomData, ops::Range};
+use kernel::{
     mm::{
         virt::VmaRef,
         vma_iter::{MmapVma, RcuSection, VmaIter},
@@ -36,7 +36,7 @@ pub(crate) type Unlocked<'a> = crate::walk::Unlocked<Pinned<'a>>;
 /// A reader that stands at a VMA of such an address space and may sleep.
 pub(crate) type Held<'a> = crate::walk::Held<Pinned<'a>>;
 
-/// A reader that has let go of a VMA of such an address space and may sleep.
+/// A reader that has released a VMA of such an address space and may sleep.
 pub(crate) type Released<'a> = crate::walk::Released<Pinned<'a>>;
 
 impl<'a> Held<'a> {
@@ -59,9 +59,9 @@ impl<'a> Held<'a> {
     }
 }
 
-/// Returns an error if nobody but the reader, which has pinned it, uses the address space any more.
+/// Returns an error if the reader, which has pinned the address space, is its last user.
 ///
-/// Errors: `ESRCH`, as if the reader had come a moment later.
+/// Errors: `ESRCH`, as for a reader that comes a moment later.
 #[inline]
 fn check_used(mm: &MmWithUser) -> Result {
     if mm.is_last_user() {
@@ -224,17 +224,17 @@ impl StableVma for MmapVma<'_> {
 #[cfg(CONFIG_PER_VMA_LOCK)]
 mod vma_locks {
     use super::*;
+    use crate::abstractions::events::{FallbackReason, RetryReason};
     use crate::walk::Reason;
-    use kernel::fs::proc::events::{FallbackReason, RetryReason};
     use kernel::mm::mmap_lock::MmapLockSpeculation;
     use kernel::mm::vma_iter::{FoundVma, LockedVma, RcuVmaIter, SleepableVma, StartReadError};
     use kernel::time::{delay::fsleep, Delta};
 
-    /// How long a reader stays out of the way of a writer that has had to wait for it, or that it
-    /// has to wait for.
+    /// How long a reader sleeps for a writer that has had to wait for it, or that has locked the
+    /// VMA that the reader needs.
     ///
-    /// Who goes on at once finds the writer still at work, or has the VMA locked again when the
-    /// writer comes back.
+    /// A reader that goes on at once finds the VMA still locked by the writer, or has it locked
+    /// again when the writer comes back.
     const PAUSE: Delta = Delta::from_micros(100);
 
     impl StableVma for LockedVma<'_> {
@@ -279,7 +279,6 @@ mod vma_locks {
         type Locked = LockedVma<'a>;
         type Sleepable = SleepableVma<'a>;
         type MmapLocked = MmapVma<'a>;
-        type Identity = VmaIdentity;
         type Snapshot = MmapLockSpeculation<'a>;
         type Error = Error;
 
@@ -394,14 +393,6 @@ mod vma_locks {
             }
         }
 
-        fn give_way(held: Held<'a>) -> Result<VmaIter<'a>> {
-            check(held.mm())?;
-            Ok(match held {
-                Held::Vma(vma) => Self::wait(vma.unlock())?,
-                Held::Mmap(at) => at.unlock(),
-            })
-        }
-
         #[inline]
         fn check(at: &At<'a>) -> Result {
             check_used(at.mm())
@@ -411,6 +402,18 @@ mod vma_locks {
         fn check_and_resched(held: &Held<'a>) -> Result {
             cond_resched();
             check(held.mm())
+        }
+    }
+
+    impl<'a> GiveWay for Pinned<'a> {
+        type Identity = VmaIdentity;
+
+        fn give_way(held: Held<'a>) -> Result<VmaIter<'a>> {
+            check(held.mm())?;
+            Ok(match held {
+                Held::Vma(vma) => Self::wait(vma.unlock())?,
+                Held::Mmap(at) => at.unlock(),
+            })
         }
 
         #[inline]
@@ -459,7 +462,6 @@ mod no_vma_locks {
         type Locked = Never;
         type Sleepable = Never;
         type MmapLocked = MmapVma<'a>;
-        type Identity = VmaIdentity;
         type Snapshot = Never;
         type Error = Error;
 
@@ -551,14 +553,6 @@ mod no_vma_locks {
             }
         }
 
-        fn give_way(held: Held<'a>) -> Result<VmaIter<'a>> {
-            check(held.mm())?;
-            Ok(match held {
-                Held::Vma(never) => match never {},
-                Held::Mmap(at) => at.unlock(),
-            })
-        }
-
         fn check(at: &At<'a>) -> Result {
             check_used(at.mm())
         }
@@ -567,6 +561,18 @@ mod no_vma_locks {
         fn check_and_resched(held: &Held<'a>) -> Result {
             cond_resched();
             check(held.mm())
+        }
+    }
+
+    impl<'a> GiveWay for Pinned<'a> {
+        type Identity = VmaIdentity;
+
+        fn give_way(held: Held<'a>) -> Result<VmaIter<'a>> {
+            check(held.mm())?;
+            Ok(match held {
+                Held::Vma(never) => match never {},
+                Held::Mmap(at) => at.unlock(),
+            })
         }
 
         fn identity(held: &Held<'a>) -> VmaIdentity {

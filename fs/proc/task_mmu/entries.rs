@@ -78,7 +78,7 @@ impl<'s> Entry<'s> {
                 match sums::sum_one(held, last_pos.address(), sum) {
                     Ok(Some(held)) => Self::Vma(held),
                     Ok(None) => mm.gate_vma().map_or(Self::Nothing, Self::Gate),
-                    // The file is at its end, as for a reader that begins a chunk a moment later.
+                    // The file ends here, as for a reader that begins a chunk a moment later.
                     Err(error) if error == ESRCH => Self::Nothing,
                     Err(error) => return Err(error),
                 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What readers of /proc/PID/maps and its family meet: tracepoints, and how often
- * since boot, in debugfs. Nothing here is called for a reader that nobody
+ * since boot, in debugfs. Nothing here is called for a reader that no writer
  * interferes with.
  */
 #include <linux/debugfs.h>
@@ -28,8 +28,8 @@ static const char *const names[NR_VMA_WALK_EVENTS] = {
 static DEFINE_PER_CPU(unsigned long [NR_VMA_WALK_EVENTS], counts);
 
 /*
- * A VMA could not be locked, what is at @addr is looked up again. @reason is that
- * of the fallback that follows if none can be locked in the end, CONTENDED or
+ * A VMA could not be locked, and the reader looks up @addr again. @reason is that
+ * of the fallback that follows if no VMA can be locked in the end: CONTENDED or
  * DETACHED.
  */
 void count_vma_walk_retry(struct mm_struct *mm, unsigned long addr,
@@ -47,7 +47,7 @@ void count_vma_walk_fallback(struct mm_struct *mm, unsigned long addr,
 	trace_vma_walk_fallback(mm, addr, reason);
 }
 
-/* What was locked has been let go for a writer that waits. The reader goes on from @addr. */
+/* The reader has released its lock for a writer that waits, and goes on from @addr. */
 void count_vma_walk_give_way(struct mm_struct *mm, unsigned long addr)
 {
 	this_cpu_inc(counts[VMA_WALK_GIVE_WAY]);

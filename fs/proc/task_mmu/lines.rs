@@ -2,9 +2,12 @@
 
 //! The line of a VMA, in `/proc/PID/maps` and at the head of an entry of `/proc/PID/smaps`.
 
+use crate::{
+    abstractions::name::{offset, VmaFile, VmaName},
+    last_file::LastFile,
+};
 use core::ops::Range;
 use kernel::{
-    fs::proc::name::{offset, LastFile, VmaFile, VmaName},
     mm::{
         virt::{flags, vm_flags_t, VmaRef},
         vma_iter::RcuSection, //
@@ -30,7 +33,7 @@ impl Fields {
         }
     }
 
-    /// `offset` is that in a file, if it maps one.
+    /// `offset` is the offset in its file, if the VMA maps one.
     #[inline(always)]
     fn print(&self, line: &mut seq_file::Line<'_>, offset: Option<u64>) {
         line.put_range(self.range.clone());
@@ -52,11 +55,9 @@ pub(crate) trait Printable: AsRef<VmaRef> {
     fn section(&self) -> Option<RcuSection>;
 }
 
-/// Prints the line of the VMA that `at` has locked, and lets it go by `unlock`.
-///
-/// That comes first where all that the line says has been copied, or stands in the line that
-/// `last_file` is about. Otherwise the line is printed with the VMA locked, which keeps the file
-/// open whose path is looked up, and is what a name may be part of.
+/// Prints the line of the VMA that `at` has locked, and unlocks it by `unlock`: before printing if
+/// everything has been copied, or stands in the line of `last_file`; otherwise after printing,
+/// because the VMA keeps the file open and may own the name.
 ///
 /// Mirrors `show_map_vma`.
 #[inline(always)]
@@ -124,8 +125,8 @@ fn print_named(m: &SeqFile, fields: Fields, file: Option<(u64, VmaFile<'_>)>, na
 #[repr(align(32))]
 struct Columns([u8; 23]);
 
-/// `VM_READ`, `VM_WRITE` and `VM_EXEC`, the lowest of the flags, and above them `VM_MAYSHARE` say
-/// which.
+/// The bits of the index are `VM_READ`, `VM_WRITE` and `VM_EXEC`, the lowest of the flags, and
+/// above them `VM_MAYSHARE`.
 static COLUMNS: [Columns; 16] = {
     let mut all = [Columns(*b" ---p 00000000 00:00 0 "); 16];
     let mut n = 0;
@@ -147,10 +148,10 @@ static COLUMNS: [Columns; 16] = {
     all
 };
 
-/// Where the offset begins in these.
+/// Where the offset begins in these columns.
 const OFFSET: usize = 6;
 
-/// Where the device and inode begin in these.
+/// Where the device and inode begin in these columns.
 const INODE: usize = 15;
 
 /// Returns what follows the addresses of memory without a file.

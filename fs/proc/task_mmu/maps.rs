@@ -3,20 +3,16 @@
 //! `/proc/PID/maps`
 
 use crate::{
+    abstractions::{query::PROCMAP_QUERY, show_map_gate},
     address_space::{At, Unlocked},
+    last_file::LastFile,
     lines::print,
     query,
     records::{self, LastPosition, Process, Record, Session},
 };
 use kernel::{
     error::code::ENOIOCTLCMD,
-    fs::proc::{
-        name::LastFile,
-        query::PROCMAP_QUERY,
-        show_map_gate,
-        PidFile,
-        PidInode, //
-    },
+    fs::proc::{PidFile, PidInode},
     prelude::*,
     seq_file::{Index, Operations, SeqFile},
     uaccess::UserPtr,

@@ -3,18 +3,12 @@
 //! `/proc/PID/numa_maps`
 
 use crate::{
+    abstractions::page_walk::{show_numa_map_values, Mempolicy, NumaMaps},
     entries::{Entry, Printed},
     records::{LastPosition, Process, Session},
 };
 use kernel::{
-    fs::proc::{
-        page_walk::{
-            show_numa_map_values,
-            Mempolicy,
-            NumaMaps, //
-        },
-        PidFile, PidInode,
-    },
+    fs::proc::{PidFile, PidInode},
     prelude::*,
     seq_file::{Index, Operations, SeqFile},
 };

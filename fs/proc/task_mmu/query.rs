@@ -2,9 +2,8 @@
 
 //! `PROCMAP_QUERY`, the `ioctl` of `/proc/PID/maps` that asks about one VMA.
 
-use crate::{address_space::At, walk};
-use kernel::{
-    fs::proc::{
+use crate::{
+    abstractions::{
         name::{major, minor, offset, FileRef, NameBuffer, VmaFile, VmaName},
         query::{
             cached_build_id,
@@ -18,6 +17,10 @@ use kernel::{
             PATH_MAX, //
         },
     },
+    address_space::At,
+    walk,
+};
+use kernel::{
     mm::{
         virt::{self, vm_flags_t, VmaRef},
         vma_iter::{VmaIter, VmaIterState},
@@ -27,7 +30,7 @@ use kernel::{
     uaccess::UserPtr,
 };
 
-/// What a VMA must be, or is, by the flag that says so.
+/// For each flag of a query, the permission of a VMA that it requires or reports.
 const PERMISSIONS: [(u64, vm_flags_t); 4] = [
     (flags::READABLE, virt::flags::READ),
     (flags::WRITABLE, virt::flags::WRITE),
@@ -45,8 +48,8 @@ const ALL_FLAGS: u64 = flags::READABLE
 /// Answers the query whose argument is at the user address `arg`, about `mm`.
 ///
 /// What belongs to the VMA is copied while it is locked. Nothing is copied to user space, and no
-/// file is read from a disk, before it has been unlocked and the address space let go. Only then is
-/// there a reference to the file, where its build ID is not in the page cache.
+/// file is read from a disk, before the VMA has been unlocked and the reference to the address
+/// space dropped. A reference to the file is only taken if its build ID is not in the page cache.
 ///
 /// Errors: `EFAULT`; `E2BIG` or `EINVAL` for a wrong argument; `ESRCH` if there is no address
 /// space; `ENOENT` if no VMA is what was asked for; `ENAMETOOLONG` if its name or build ID is
@@ -70,7 +73,7 @@ pub(crate) fn answer(mm: Option<&Mm>, arg: UserPtr) -> Result {
     let mut build_id = [0; BUILD_ID_SIZE_MAX];
     let at = find(VmaIter::new(&mm, &mut state), fields)?;
     let (name, source) = describe(at, fields, &mut build_id)?;
-    // This may sleep for long, if nobody else uses the address space any more.
+    // This may sleep for long if it drops the last reference.
     drop(mm);
 
     if fields.build_id_size != 0 {

@@ -24,7 +24,7 @@ use kernel::{
 pub(crate) struct Process {
     pid: ARef<Pid>,
     /// The address space that the process had when the file was opened. A process that calls
-    /// `execve` leaves it, and the file is at its end when nobody else uses it.
+    /// `execve` leaves it, and the file ends when the address space has no other user.
     mm: Option<ARef<Mm>>,
 }
 
@@ -40,7 +40,7 @@ impl Process {
         self.mm.as_deref()
     }
 
-    /// Pins the process and its address space. Returns [`None`] if nobody uses the address space
+    /// Pins the process and its address space. Returns [`None`] if the address space has no user
     /// any more. Errors: `ESRCH` if the process has been reaped.
     #[inline]
     pub(crate) fn pin(&self) -> Result<Option<Session>> {
@@ -64,7 +64,7 @@ impl Process {
     }
 }
 
-/// What keeps the process and its address space in place while VMAs are given out.
+/// The references to the process and its address space that are held while records are shown.
 ///
 /// They are dropped in this order: the address space may be torn down before the task goes.
 pub(crate) struct Session {
@@ -128,9 +128,9 @@ impl LastPosition {
 
     /// Finds the record after the one that was unlocked, and sets `index` to what follows it.
     ///
-    /// All records before this have been shown. Whoever goes on with this file goes on from here,
-    /// even if the walk fails: the index only has to change then.
-    // On the way to each line, see `walk::next()`.
+    /// All records before this have been shown. The next read of this file continues from here,
+    /// even if the walk fails. In that case only the index has to change.
+    // Runs for each line, see `walk::next()`.
     #[inline(always)]
     pub(crate) fn next<'s>(
         &mut self,
@@ -140,13 +140,13 @@ impl LastPosition {
         let mm = unlocked.mm();
         self.0 = unlocked.pos();
 
-        // The VMA has been locked since the index was set to its end, and that of the next one is
-        // above it.
+        // The VMA has been locked since the index was set to its end, and the next one ends above
+        // it.
         let at = walk::next(unlocked).inspect_err(|_| *index += 1)?;
         Ok(arrive(at, mm, index))
     }
 
-    /// Finds the record after the one that was let go, like [`LastPosition::next`].
+    /// Finds the record after the one that was released, like [`LastPosition::next`].
     #[inline]
     pub(crate) fn next_after_sleep<'s>(
         &mut self,
@@ -182,7 +182,7 @@ fn arrive<'s>(at: Option<At<'s>>, mm: &'s MmWithUser, index: &mut Index) -> Opti
     }
 }
 
-/// Says that there is no record after the gate VMA.
+/// Sets `index` to the end of the file, which is after the gate VMA.
 #[inline]
 pub(crate) fn end(index: &mut Index) {
     *index = Position::End.into();

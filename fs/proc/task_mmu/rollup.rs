@@ -3,16 +3,13 @@
 //! `/proc/PID/smaps_rollup`
 
 use crate::{
+    abstractions::page_walk::{show_rollup, MemSizeStats},
     records::{Process, Session},
     sums,
 };
 use core::ops::Range;
 use kernel::{
-    fs::proc::{
-        page_walk::{show_rollup, MemSizeStats},
-        PidFile,
-        PidInode, //
-    },
+    fs::proc::{PidFile, PidInode},
     prelude::*,
     seq_file::{Index, Operations, SeqFile},
 };

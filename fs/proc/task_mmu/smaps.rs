@@ -3,21 +3,15 @@
 //! `/proc/PID/smaps`
 
 use crate::{
+    abstractions::page_walk::{show_smap_gate, MemSizeStats, SmapVma},
     address_space::Held,
     entries::{Entry, Printed},
+    last_file::LastFile,
     lines::print,
     records::{LastPosition, Process, Session},
 };
 use kernel::{
-    fs::proc::{
-        name::LastFile,
-        page_walk::{
-            show_smap_gate,
-            MemSizeStats,
-            SmapVma, //
-        },
-        PidFile, PidInode,
-    },
+    fs::proc::{PidFile, PidInode},
     prelude::*,
     seq_file::{Index, Operations, SeqFile},
 };

@@ -2,24 +2,39 @@
 
 //! The protocol by which a reader sums up what is mapped, in one VMA or in all.
 //!
-//! To look at page tables takes long where much is mapped. A reader that keeps a VMA locked for all
-//! of that time keeps a writer waiting, and with the writer, who has `mmap_lock`, everybody that
-//! wants that. So a sum is made in pieces:
+//! To look at page tables takes long where much is mapped. A writer that waits for a VMA lock holds
+//! `mmap_lock` for writing, so that some page faults and all other changes to the address space
+//! wait as well. So a reader does not keep a VMA locked for all of that time, but makes a sum in
+//! pieces:
 //!
 //! ```text
 //!    start                          pos                                         end
 //!      [############################|                    VMA                     ]
 //!       added, with the VMA locked  ^
-//!                                   a writer waits: unlock, let him go first, find the VMA
+//!                                   a writer waits: unlock, let it go first, find the VMA
 //!                                   that is there now, and go on
 //! ```
+//!
+//! # Where a sum stops, and for how long
+//!
+//! A sum stops only between two page tables. A huge page is in one of them. If the reader stopped
+//! at an address within a huge page, it would count it before the break and again after it.
+//!
+//! After it has unlocked a VMA, the reader sleeps for a moment. Otherwise it would have the VMA
+//! locked again by the time the writer comes back, and would delay it once more. It does not sleep
+//! after it has released `mmap_lock`: that lock is handed over in the order of its queue, so that
+//! the writer gets it before this reader does.
+//!
+//! Between two stops at least one page table is added. So a sum comes to an end whatever writers
+//! do.
 //!
 //! # All VMAs
 //!
 //! The sum over all VMAs is one over addresses, each of which is looked at once. What is found at
 //! `pos` after a break is gone on with from `pos`, whatever has been split, merged or mapped
 //! meanwhile: what the part before `pos` has become is not added again, and nothing after it is
-//! left out. Only a huge page that has been put together around `pos` is added whole. A VMA in
+//! left out. Only a huge page that has been put together around `pos` is added whole, and so is a
+//! huge page of a `shmem` object that is swapped out and was added up to `pos` before. A VMA in
 //! which there is little to look at is added without a break, in the RCU section in which it was
 //! locked, unless a part of it has been added before.
 //!
@@ -33,10 +48,12 @@
 //! # One VMA
 //!
 //! What is said of one VMA, its range, its flags and its sums, has to fit together. So a sum is
-//! only gone on with if the VMA looks the same as before the break. This is what happens when the
-//! writer was `fork`, or has changed the VMA and back. If not, all that has been added is
-//! forgotten, and the VMA that is there now is begun with. After [`MAX_RESTARTS`] of this a writer
-//! has to wait, so that no writer can keep a reader busy forever.
+//! only gone on with if the VMA looks the same as before the break. It does after `fork`, which
+//! locks all VMAs of the parent, after khugepaged has put together a huge page, after a change that
+//! has been undone, and if something else that looks the same has been mapped in its place. If not,
+//! all that has been added is forgotten, and the VMA that is there now is begun with. After
+//! [`MAX_RESTARTS`] of this the reader does not stop any more and a writer has to wait, so that no
+//! writer can keep a reader busy forever.
 //!
 //! # After the process
 //!
@@ -46,32 +63,45 @@
 use crate::walk::{self, AddressSpace, At, Event, Held, StableVma};
 use core::ops::Range;
 
-/// How often a reader begins again with a VMA because it was changed during a break.
+/// How often a reader begins a sum over one VMA again because the VMA was changed during a break.
 pub(crate) const MAX_RESTARTS: usize = 3;
 
-/// To look at how many pages takes as long as to pass a VMA, or less.
+/// How many pages count as one VMA in `passed`.
 const PAGES_PASSED: usize = 4;
+
+/// What a sum in pieces needs of an address space in addition to the walk.
+pub(crate) trait GiveWay: AddressSpace {
+    /// What a reader can see of a VMA, to recognise it after a break.
+    type Identity: PartialEq;
+
+    /// Releases what is locked and, if that is a VMA, sleeps for a moment, so that a waiting writer
+    /// gets it. Fails if the reader has to stop.
+    fn give_way(held: Held<Self>) -> Result<Self::Idle, Self::Error>;
+
+    /// Returns what the reader can see of the VMA.
+    fn identity(held: &Held<Self>) -> Self::Identity;
+}
 
 /// What is summed up.
 pub(crate) trait Sum<A: AddressSpace> {
     /// Forgets what has been added.
     fn clear(&mut self);
 
-    /// Adds all that is mapped in the VMA, if that takes neither long nor sleep.
+    /// Adds all that is mapped in the VMA, if this is short and does not sleep.
     ///
-    /// Returns how many pages were looked at for that. Otherwise nothing is added.
+    /// Returns how many pages were looked at, or [`None`] if nothing was added.
     fn add_in_rcu(&mut self, at: &At<A>) -> Option<usize>;
 
-    /// Adds what is mapped in the VMA from `pos` on. Returns up to where.
+    /// Adds what is mapped in the VMA from `pos` on. Returns the address up to which it has added.
     ///
-    /// That is the end of the VMA. It can be another address after `pos` only if nobody else uses
-    /// the address space any more, or if it `may_stop`: where it was when somebody began to wait
-    /// for the lock.
+    /// That is the end of the VMA. It is less, but above `pos`, if the reader is the last user of
+    /// the address space, or if it `may_stop` and a thread waits for the lock or the reader is
+    /// being killed.
     fn add(&mut self, held: &Held<A>, pos: usize, may_stop: bool) -> Result<usize, A::Error>;
 }
 
 /// Sums up all VMAs. Returns the range from the start of the first to the end of the last.
-pub(crate) fn sum_all<A: AddressSpace, S: Sum<A>>(
+pub(crate) fn sum_all<A: GiveWay, S: Sum<A>>(
     idle: A::Idle,
     sum: &mut S,
 ) -> Result<Range<usize>, A::Error> {
@@ -83,7 +113,7 @@ pub(crate) fn sum_all<A: AddressSpace, S: Sum<A>>(
     while let Some(here) = at {
         let range = here.range();
 
-        // What has been added in part is gone on with.
+        // A VMA of which a part has been added is continued below.
         if matches!(here, At::Vma(_)) && pos <= range.start {
             if let Some(pages) = sum.add_in_rcu(&here) {
                 pos = range.end;
@@ -106,11 +136,11 @@ pub(crate) fn sum_all<A: AddressSpace, S: Sum<A>>(
     Ok(start..pos)
 }
 
-/// Sums up the first VMA that ends above `pos`, which is where `held` stands.
+/// Sums up the VMA at which `held` stands. It is the first one that ends above `pos`.
 ///
-/// Returns the VMA that the sum is about. It is another one if that has changed meanwhile, and
-/// [`None`] if there is none any more.
-pub(crate) fn sum_one<A: AddressSpace, S: Sum<A>>(
+/// Returns the VMA that the sum is about: another one if that VMA has changed meanwhile, or
+/// [`None`] if there is none above `pos` any more.
+pub(crate) fn sum_one<A: GiveWay, S: Sum<A>>(
     mut held: Held<A>,
     pos: usize,
     sum: &mut S,
@@ -118,7 +148,7 @@ pub(crate) fn sum_one<A: AddressSpace, S: Sum<A>>(
     let mut restarts = 0;
 
     loop {
-        let identity = held.identity();
+        let identity = A::identity(&held);
         let Range { start, end } = held.range();
         let mut done = start;
         sum.clear();
@@ -133,7 +163,7 @@ pub(crate) fn sum_one<A: AddressSpace, S: Sum<A>>(
                 Some(at) => held = at.hold(),
                 None => return Ok(None),
             }
-            if held.identity() != identity {
+            if A::identity(&held) != identity {
                 break;
             }
         }
@@ -141,8 +171,8 @@ pub(crate) fn sum_one<A: AddressSpace, S: Sum<A>>(
     }
 }
 
-/// Lets a writer go first who waits for what `held` has locked. The reader has got to `pos`.
-fn give_way<A: AddressSpace>(held: Held<A>, pos: usize) -> Result<A::Idle, A::Error> {
+/// Releases what `held` has locked, for a writer that waits for it. The reader has reached `pos`.
+fn give_way<A: GiveWay>(held: Held<A>, pos: usize) -> Result<A::Idle, A::Error> {
     let idle = A::give_way(held)?;
     A::count(&idle, pos, Event::GiveWay);
     Ok(idle)

@@ -29,11 +29,11 @@ void get_vma_name(struct vm_area_struct *vma, const struct path **path,
 		  const char **name, const char **name_fmt);
 void show_map_vma(struct seq_file *m, struct vm_area_struct *vma);
 
-/* A walk of page tables that can be broken off and gone on with later. */
+/* A walk of page tables that can be broken off and continued later. */
 struct walk_stop {
 	/* Break off where a writer waits for the lock that is held? */
 	bool may_stop;
-	/* And where nobody but the caller, who has a reference, uses the mm? */
+	/* And where the caller, who has a reference, is the last user of the mm? */
 	bool may_give_up;
 	/* Where the walk has ended. */
 	unsigned long addr;

@@ -27,12 +27,17 @@
 //!
 //! Reference: `Documentation/filesystems/proc-task-mmu.rst`
 
+// Types say what may be done, so that the protocols and files need nothing else.
+#![deny(unsafe_code)]
 // Without smaps or numa_maps, less of the protocols is used.
 #![cfg_attr(not(all(CONFIG_PROC_PAGE_MONITOR, CONFIG_NUMA)), allow(dead_code))]
 
+#[allow(unsafe_code)]
+mod abstractions;
 mod address_space;
 #[cfg(any(CONFIG_PROC_PAGE_MONITOR, CONFIG_NUMA))]
 mod entries;
+mod last_file;
 mod lines;
 mod maps;
 #[cfg(CONFIG_NUMA)]
@@ -47,7 +52,9 @@ mod smaps;
 mod sums;
 mod walk;
 
+// What declares the suites is not safe.
 #[cfg(CONFIG_PROC_TASK_MMU_RUST_KUNIT_TEST)]
+#[allow(unsafe_code)]
 mod tests;
 
 use kernel::fs::proc::FileOperations;
@@ -56,7 +63,7 @@ macro_rules! operations {
     ($($(#[$attributes:meta])* $name:ident: $file:ty;)*) => {$(
         $(#[$attributes])*
         #[no_mangle]
-        #[allow(non_upper_case_globals)]
+        #[allow(non_upper_case_globals, unsafe_code)]
         pub static $name: FileOperations =
             // SAFETY: fs/proc/task_mmu.c refers to this only in the `open` of a file in /proc/PID,
             // where it begins with the `open` of this table. This code is never unloaded: it is

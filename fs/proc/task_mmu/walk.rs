@@ -24,32 +24,43 @@
 //!
 //! # Why a reader waits before the fallback
 //!
-//! A reader that queues up for `mmap_lock` is given it by the writer that has it, whether it has a
-//! CPU or not. Until it gets one, nobody can change the address space. A reader that sleeps for a
-//! moment instead has nothing that anybody could wait for, and the writer that had the VMA locked
-//! is usually done by then. Only if a VMA is found to be locked time and again does the reader
-//! queue up, so that it comes to an end.
+//! A writer that releases `mmap_lock` hands it to the readers at the head of the queue. They hold
+//! it from then on, whether they run or not. A reader that shares its CPU with other tasks, perhaps
+//! at a low priority, holds it until it is scheduled. Until then no thread can map, unmap or
+//! protect memory in this address space.
+//!
+//! A reader that sleeps holds no lock of the address space, so that no writer waits for it. It
+//! sleeps for 100 us: most system calls that change a VMA are over by then. If the change is
+//! shorter than that, the reader waits longer than necessary. Only if it still cannot lock the VMA
+//! after `MAX_WAITS` sleeps does it queue for `mmap_lock`, so that it is sure to go on.
 //!
 //! # Why a gap has to be verified
 //!
-//! Between finding a VMA and locking it a writer may come. Here the reader is at `pos` and finds B.
-//! Before it has locked B, a writer unmaps the head of B and maps C in its place:
+//! There are four ways to see a gap that never was. This section and the next ones have one each.
+//!
+//! Between finding a VMA and locking it a writer may come. Here the reader has shown A, is at `pos`
+//! and finds B. Before it has locked B, a writer unmaps the head of B and maps C in its place:
 //!
 //! ```text
-//!                    pos
-//!                     |
-//!    when found       [         B         ]
-//!    when locked      [    C    ][   B    ]
-//!                     ^          ^
-//!                     the reader would show a gap, though something was mapped there before and
-//!                     after the change
+//!                           pos
+//!                            |
+//!    when found       [  A   ][         B         ]
+//!    when locked      [  A   ][    C    ][   B    ]
+//!                             ^          ^
+//!                             the reader would show a gap, though something was mapped there
+//!                             before and after the change
 //! ```
 //!
-//! A gap is therefore only believed if nobody can have changed the address space since the lookup
-//! began, or if it is looked at once more with the VMA locked. While it is locked its range cannot
-//! change, so that what is seen of the addresses before it is true at some moment, provided that it
-//! is all seen at one moment. But a walk down the tree reads where a range begins before it reads
-//! what is mapped there, and a writer may change one after the other in place:
+//! A gap is therefore only believed if no writer can have changed the address space since the
+//! lookup began, or if the reader looks at it once more with the VMA locked. While B is locked its
+//! range cannot change. So if the tree shows now that nothing is mapped from `pos` to the start of
+//! B, there was a moment at which this was so, provided that all of it is seen at one moment.
+//!
+//! # Why a walk that verifies a gap is verified as well
+//!
+//! A walk down the tree starts again if it meets a node that has been replaced. But a writer may
+//! change in place where two neighbours meet, or what is mapped in a range. The walk reads where a
+//! range begins and ends before it reads what is mapped there, and both may change in between:
 //!
 //! ```text
 //!                          pos
@@ -62,15 +73,20 @@
 //!                               the reader, to which X ends at B, would take this for a gap
 //! ```
 //!
-//! So a walk counts only if no writer has begun or ended during it. One writer that was at work all
-//! the time does no harm: nothing that is done in one go lets a VMA grow over the head of another
-//! and unmaps the rest of that one.
+//! No writer had to wait for the lock on B. So a walk counts only if no writer has begun or ended
+//! during it, that is, has taken or released `mmap_lock` for writing. One writer that was at work
+//! all the time does no harm: nothing that is done in one go lets a VMA grow over the head of
+//! another and unmaps the rest of that one.
+//!
+//! The end of the list needs no such check. Nothing is mapped in the last range, and this never
+//! changes: only where the range begins does. So it was true when its beginning was read.
 //!
 //! # Why the lookup begins before the previous VMA is unlocked
 //!
-//! A VMA is locked for as long as something is copied from it, and no longer: who wants to change
-//! it has to wait for that. Then the reader goes on. An iterator goes on from the entry that it
-//! found last, and before it does, a writer may merge that with its neighbour:
+//! A VMA is locked for as long as something is copied from it, and no longer, because a writer that
+//! wants to change it waits for that. Then the reader goes on. An iterator goes on from the last
+//! address of the entry that it found last. If the tree has changed, it first finds the entry that
+//! covers this address now. A writer may have merged A with its neighbour B before that:
 //!
 //! ```text
 //!                           pos
@@ -82,17 +98,24 @@
 //!                            the reader would show a gap in place of B
 //! ```
 //!
-//! A snapshot that is taken now would not tell, because nothing changes between this lookup and the
-//! lock on C. So it is taken while A is locked, when nobody can change where A ends. If a writer
-//! may have come since, the iterator is set to `pos` after another snapshot. One that comes after
-//! that makes the gap before C doubtful.
+//! The same happens if B is split off the end of A after A was found and before it was locked: the
+//! iterator goes on from where A ended when it was found.
+//!
+//! A snapshot that is taken after the VMA was unlocked would not tell, because nothing changes
+//! between this lookup and the lock on C. So it is taken while A is locked, when no writer can
+//! change where A ends. If a writer may have come since, another snapshot is taken, and then the
+//! iterator is set to `pos`, so that the larger A is found. A writer that comes after that makes
+//! the gap before C doubtful, and the gap is verified. And if a VMA ends elsewhere when it is
+//! locked than when it was found, the iterator is set to its end. `lock_next_vma()` does the same
+//! in C.
 //!
 //! # Lookups are not atomic
 //!
-//! The search for the next VMA passes over gaps, and may miss a VMA that a writer maps over the end
-//! of a gap while the reader passes it. So what is found, or that nothing is, is only believed if
-//! nobody can have changed the address space meanwhile, if there is no gap, or if it is looked at
-//! once more in one walk down the tree.
+//! A lookup that does not go on from a VMA, that is, at the start of a chunk, after a retry and
+//! after the fallback, passes over the gap that begins at `pos`, and then goes on from the last
+//! address of that gap. It misses a VMA that a writer maps over this address meanwhile. So what is
+//! found, or that nothing is, is only believed if no writer can have changed the address space
+//! meanwhile, if there is no gap, or if the reader looks at it once more in one walk down the tree.
 //!
 //! This file knows no type of the kernel, so that the protocol can be run against other address
 //! spaces than real ones.
@@ -103,8 +126,8 @@ use core::ops::Range;
 /// it could be locked. Then it takes the fallback, so that no writer can keep it busy forever.
 pub(crate) const MAX_RETRIES: usize = 3;
 
-/// How often a reader looks at a gap once more because writers came or went meanwhile. Then it
-/// takes the fallback.
+/// How often a reader verifies a gap. If writers take or release `mmap_lock` each time, it takes
+/// the fallback.
 pub(crate) const MAX_GAP_WALKS: usize = 3;
 
 /// Why a VMA could not be read-locked.
@@ -118,7 +141,7 @@ pub(crate) enum LockError {
     Contended,
 }
 
-/// What a reader does only because a writer is in its way.
+/// What a reader does only because a writer has changed or locked what it needs, or waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(CONFIG_PER_VMA_LOCK), allow(dead_code))]
 pub(crate) enum Event {
@@ -126,7 +149,7 @@ pub(crate) enum Event {
     Retry(LockError),
     /// It takes `mmap_lock` to find the next VMA.
     Fallback(Reason),
-    /// It has let go of what it had locked, for a writer that waits.
+    /// It has released its lock for a thread that waits for it.
     GiveWay,
 }
 
@@ -156,8 +179,8 @@ pub(crate) trait StableVma {
 /// The operations on an address space that the protocol is made of.
 ///
 /// The associated types are the states of the reader. A function that leaves a state takes it by
-/// value: whoever has a `Rcu` is in the RCU section that it was made in, and whoever has a `Locked`
-/// has the VMA locked.
+/// value: a value of type `Rcu` exists only in the RCU section in which it was made, a `Locked`
+/// only while the VMA is locked.
 pub(crate) trait AddressSpace: Sized {
     /// Nothing is held.
     type Idle;
@@ -171,12 +194,10 @@ pub(crate) trait AddressSpace: Sized {
     type Sleepable: StableVma;
     /// `mmap_lock` is held for reading, with an iterator that stands at a VMA.
     type MmapLocked: StableVma;
-    /// What can be seen of a VMA.
-    type Identity: PartialEq;
-    /// A moment in the history of the address space.
+    /// A state of `mmap_lock`, to be compared with a later one.
     type Snapshot;
-    /// Why the reader has to stop: it is being killed, or nobody else uses the address space any
-    /// more, whose memory it would only keep from being freed.
+    /// Why the reader has to stop: it is being killed, or it is the last user of the address space,
+    /// so that only the reader keeps the memory from being freed.
     type Error;
 
     /// How often a reader waits for a writer that has the next VMA locked, before it takes the
@@ -195,8 +216,8 @@ pub(crate) trait AddressSpace: Sized {
     /// Returns `false` only if no writer can have changed the address space since the snapshot.
     fn changed_since(snapshot: &Self::Snapshot) -> bool;
 
-    /// Returns `false` only if no writer has begun or ended since the snapshot. One may have been
-    /// at work all the time.
+    /// Returns `false` only if `mmap_lock` was neither taken nor released for writing since the
+    /// snapshot. One writer may have held it all the time.
     fn writers_since(snapshot: &Self::Snapshot) -> bool;
 
     /// Sets the iterator to `pos`.
@@ -212,12 +233,13 @@ pub(crate) trait AddressSpace: Sized {
     /// `pos` on.
     fn is_end(idle: &mut Self::Idle, pos: usize) -> bool;
 
-    /// Stays out of the way of writers for a moment. Fails if the reader is being killed.
+    /// Sleeps for a moment, so that a writer can finish. Fails if the reader is being killed.
     fn wait(idle: Self::Idle) -> Result<Self::Idle, Self::Error>;
 
-    /// Looks whether nothing is mapped from `pos` to the start of the VMA, which is above `pos`.
+    /// Returns whether nothing is mapped from `pos` to the start of the VMA, which is above `pos`.
     ///
-    /// If writers come meanwhile, it may have seen parts of what was there at different moments.
+    /// If writers change the address space meanwhile, the result may combine what was mapped at
+    /// different moments.
     fn is_gap_before(locked: &mut Self::Locked, pos: usize) -> bool;
 
     /// Unlocks the VMA. The iterator stands at it, as it was while it was locked.
@@ -245,30 +267,23 @@ pub(crate) trait AddressSpace: Sized {
     /// there is none.
     fn next_under_mmap_lock(at: Self::MmapLocked) -> Option<Self::MmapLocked>;
 
-    /// Returns whether somebody waits for `mmap_lock`.
+    /// Returns whether a thread waits for `mmap_lock`.
     fn is_contended(at: &Self::MmapLocked) -> bool;
 
-    /// Tells whoever observes readers what this one does, which goes on from `pos`.
+    /// Reports `event` of a reader at `pos` to tracepoints and counters.
     fn count(idle: &Self::Idle, pos: usize, event: Event);
 
-    /// Fails if nobody else uses the address space any more.
+    /// Fails if the reader is the last user of the address space.
     fn check(at: &At<Self>) -> Result<(), Self::Error>;
 
-    /// Lets go of what is locked, and lets who waits for it go first. Fails if the reader has to
-    /// stop.
-    fn give_way(held: Held<Self>) -> Result<Self::Idle, Self::Error>;
-
-    /// Lets others use the CPU. Fails if the reader has to stop.
+    /// Calls `cond_resched()`. Fails if the reader has to stop.
     fn check_and_resched(held: &Held<Self>) -> Result<(), Self::Error>;
-
-    /// Returns what can be seen of the VMA.
-    fn identity(held: &Held<Self>) -> Self::Identity;
 }
 
-/// After how many VMAs with which it does little a reader leaves RCU for a moment.
+/// After how many VMAs a reader leaves RCU for a moment, if it does little with each of them.
 const MAX_PASSED: usize = 128;
 
-/// A reader that stands at a VMA, by what keeps the VMA from changing.
+/// A reader that stands at a VMA. The variants tell what keeps the VMA from changing.
 pub(crate) enum At<A: AddressSpace> {
     /// The VMA is read-locked.
     Vma(A::Locked),
@@ -294,7 +309,8 @@ impl<A: AddressSpace> At<A> {
         }
     }
 
-    /// Lets the reader sleep.
+    /// Leaves the RCU section, if there is one, with the VMA still locked. The reader may sleep
+    /// then.
     #[inline(always)]
     pub(crate) fn hold(self) -> Held<A> {
         match self {
@@ -306,8 +322,8 @@ impl<A: AddressSpace> At<A> {
 
 /// A reader that has unlocked a VMA, to go on to the next one.
 pub(crate) enum Unlocked<A: AddressSpace> {
-    /// The VMA is not locked any more. It ended at `pos`, and the
-    /// snapshot was taken while it was locked.
+    /// The VMA is not locked any more. It ended at `pos`, and the snapshot was taken while it was
+    /// locked.
     Vma {
         rcu: A::Rcu,
         pos: usize,
@@ -317,7 +333,7 @@ pub(crate) enum Unlocked<A: AddressSpace> {
     Mmap(A::MmapLocked),
 }
 
-/// A reader that stands at a VMA and may sleep, by what keeps the VMA from changing.
+/// A reader that stands at a VMA and may sleep. The variants tell what keeps the VMA from changing.
 pub(crate) enum Held<A: AddressSpace> {
     /// The VMA is read-locked.
     Vma(A::Sleepable),
@@ -326,7 +342,7 @@ pub(crate) enum Held<A: AddressSpace> {
 }
 
 impl<A: AddressSpace> Held<A> {
-    /// Lets go of the VMA.
+    /// Unlocks the VMA if it is read-locked. A reader that holds `mmap_lock` keeps that.
     #[inline]
     pub(crate) fn release(self) -> Released<A> {
         match self {
@@ -338,8 +354,8 @@ impl<A: AddressSpace> Held<A> {
         }
     }
 
-    /// Returns whether the reader has to let go before it goes on to the next VMA. When VMAs are
-    /// locked one by one it does so anyway.
+    /// Returns whether the reader has to release `mmap_lock` before the next VMA. A per-VMA lock is
+    /// always released.
     #[inline]
     pub(crate) fn is_contended(&self) -> bool {
         match self {
@@ -347,15 +363,9 @@ impl<A: AddressSpace> Held<A> {
             Held::Mmap(at) => A::is_contended(at),
         }
     }
-
-    /// Returns what can be seen of the VMA.
-    #[inline]
-    pub(crate) fn identity(&self) -> A::Identity {
-        A::identity(self)
-    }
 }
 
-/// A reader that has let go of a VMA and may sleep, to go on to the next one.
+/// A reader that has left a VMA and may sleep, to go on to the next one.
 pub(crate) enum Released<A: AddressSpace> {
     /// Nothing is locked. The VMA ended at `pos`.
     Vma { idle: A::Idle, pos: usize },
@@ -396,8 +406,8 @@ pub(crate) fn first<A: AddressSpace>(idle: A::Idle, pos: usize) -> Result<Option
 }
 
 /// Finds the first VMA that ends above the end of the one that was unlocked.
-// This and what it calls are on the way to each line. Out of line, a tenth of the cost of a walk is
-// moving the states in and out of memory.
+// This and what it calls run for each line. If they were not inlined, a tenth of the cost of a walk
+// would be moving the states in and out of memory.
 #[inline(always)]
 pub(crate) fn next<A: AddressSpace>(unlocked: Unlocked<A>) -> Result<Option<At<A>>, A::Error> {
     match unlocked {
@@ -416,7 +426,7 @@ pub(crate) fn next<A: AddressSpace>(unlocked: Unlocked<A>) -> Result<Option<At<A
     }
 }
 
-/// Finds the first VMA that ends above the end of the one that was let go.
+/// Finds the first VMA that ends above the end of the one that was released.
 #[inline]
 pub(crate) fn next_after_sleep<A: AddressSpace>(
     released: Released<A>,
@@ -427,9 +437,8 @@ pub(crate) fn next_after_sleep<A: AddressSpace>(
     }
 }
 
-/// Goes on like [`next`] from a VMA with which little was done, and counts it in `passed`. So that
-/// many of them do not keep the reader in RCU, it leaves that now and then, and lets others use the
-/// CPU.
+/// Goes on like [`next`] from a VMA with which little was done, and counts it in `passed`. When
+/// that reaches [`MAX_PASSED`], the reader leaves RCU and calls `cond_resched()`.
 #[inline(always)]
 pub(crate) fn next_or_resched<A: AddressSpace>(
     at: At<A>,
@@ -449,9 +458,9 @@ pub(crate) fn next_or_resched<A: AddressSpace>(
 
 /// Finds, locks and verifies the first VMA that ends above `pos`.
 ///
-/// The iterator is at `pos` and nothing has been looked up since the snapshot was taken, or nobody
-/// can have changed the address space between when it was at the VMA before `pos`, locked, and
-/// after the snapshot.
+/// Either the iterator is at `pos` and nothing has been looked up since the snapshot was taken, or
+/// no writer can have changed the address space from when the iterator stood at the locked VMA
+/// before `pos` until after the snapshot.
 #[inline(always)]
 fn find_and_lock<A: AddressSpace>(
     rcu: A::Rcu,
@@ -474,12 +483,12 @@ fn find_and_lock<A: AddressSpace>(
 
 /// How an attempt to get the next VMA without `mmap_lock` ends.
 enum Attempt<A: AddressSpace> {
-    /// Here it is, or there is none.
+    /// The next VMA, or [`None`] if there is none.
     Done(Option<A::Locked>),
-    /// What was found could not be locked.
+    /// The VMA that was found could not be locked.
     NotLocked(A::Idle, LockError),
-    /// It takes `mmap_lock` to be sure. The VMA, if there was one, is not locked any more: a writer
-    /// that holds `mmap_lock` may be waiting for its readers.
+    /// The outcome could not be confirmed without `mmap_lock`. The VMA, if there was one, has been
+    /// unlocked, because a writer that holds `mmap_lock` may be waiting for its readers.
     Failed(A::Idle, Reason),
 }
 
@@ -514,7 +523,8 @@ fn verify<A: AddressSpace>(
 ) -> Result<(), Reason> {
     let Range { start, end } = locked.range();
 
-    // It may have been shrunk or moved, before it was locked, to where the reader has been already.
+    // Before it was locked, it may have been shrunk or moved to addresses that the reader has
+    // passed.
     if end <= pos {
         return Err(Reason::Behind);
     }

@@ -45,7 +45,7 @@ static struct maps_reader *create(struct kunit *test)
 	return r;
 }
 
-/* Lets go of what lock_and_kill() has locked, and lets the reader live. */
+/* Unlocks what lock_and_kill() has locked, and clears the signal of the reader. */
 static void revive(struct maps_reader *r)
 {
 	if (r->step)
@@ -53,12 +53,12 @@ static void revive(struct maps_reader *r)
 	flush_signals(current);
 }
 
-/* Somebody else reads on by the same open file. */
+/* Another task reads on by the same open file. */
 static void maps_read_on_after_error(struct kunit *test)
 {
 	struct maps_reader *r = create(test);
 
-	/* A is read, there is nothing else that is not locked. */
+	/* Only A is read, because B is locked. */
 	KUNIT_EXPECT_GT(test, maps_reader_read(r, sizeof(r->buf)), 0);
 	KUNIT_EXPECT_TRUE(test, maps_reader_shows(r, 0, 2));
 	revive(r);

@@ -8,7 +8,7 @@
  *
  *   reader                       writer
  *     |                            |
- *     | comes to the step          | looks whether it is asked
+ *     | reaches the step           | checks whether it is asked
  *     | -------------------------> |
  *     | spins in the probe         | changes the address space
  *     | <------------------------- |
@@ -154,7 +154,7 @@ static void reach(struct maps_reader *r, enum maps_moment moment)
 	if (r->step == r->nr_steps || step->at != moment || r->error)
 		return;
 
-	/* Nobody can change the address space while the reader has mmap_lock. */
+	/* No writer can change the address space while the reader has mmap_lock. */
 	if (rwsem_is_locked(&r->mm->mmap_lock))
 		return;
 
@@ -385,7 +385,7 @@ static bool get_line(char **text, unsigned long *start, unsigned long *end)
 	*text = strchrnul(*text, '\n');
 	if (**text)
 		(*text)++;
-	/* The gate VMA is nobody's. */
+	/* The gate VMA is not part of the address space. */
 	return *end <= TASK_SIZE;
 }
 

@@ -7,11 +7,7 @@
 use crate::{
     bindings,
     error::{code::ENOIOCTLCMD, from_err_ptr, from_result},
-    mm::{
-        virt::{vm_flags_t, VmaRef},
-        vma_iter::GateVma,
-        Mm, //
-    },
+    mm::Mm,
     pid::Pid,
     prelude::*,
     seq_file::{Operations, SeqFile},
@@ -19,11 +15,6 @@ use crate::{
     types::Opaque,
 };
 use core::ptr::NonNull;
-
-pub mod events;
-pub mod name;
-pub mod page_walk;
-pub mod query;
 
 /// The inode of a file in `/proc/PID`.
 #[repr(transparent)]
@@ -61,10 +52,10 @@ impl PidInode {
 
 /// A file of `/proc/PID` that iterates.
 pub trait PidFile: Operations {
-    /// Opens the file, and says what the state is in which its first chunk is begun.
+    /// Opens the file. Returns it, and how to make the state for its first chunk.
     fn open(inode: &PidInode) -> Result<(Self, impl Init<Self::State>)>;
 
-    /// Handles an `ioctl`. Errors: `ENOIOCTLCMD` for a `cmd` that the file does not know.
+    /// Handles an `ioctl`. Errors: `ENOIOCTLCMD` for a `cmd` that the file does not implement.
     ///
     /// It may run while the file is read by other threads.
     fn ioctl(&self, _cmd: u32, _arg: usize) -> Result<c_long> {
@@ -169,39 +160,4 @@ unsafe extern "C" fn ioctl<T: PidFile>(
     let opened = unsafe { SeqFile::iter_of::<T>(file) };
 
     from_result(|| opened.ioctl(cmd, arg))
-}
-
-/// Prints the line of `/proc/PID/maps` for the gate VMA.
-#[inline]
-pub fn show_map_gate(m: &SeqFile, gate: &GateVma) {
-    // SAFETY: `gate` is valid and never changes, by the invariants of its type. `m` is only used by
-    // this thread.
-    unsafe { bindings::show_map_vma(m.as_ptr(), gate.as_ptr()) }
-}
-
-/// What distinguishes a VMA from others in what the files of `/proc/PID` show of it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct VmaIdentity {
-    start: usize,
-    end: usize,
-    flags: vm_flags_t,
-    offset: usize,
-    // Only to be compared.
-    file: *mut bindings::file,
-}
-
-impl VmaIdentity {
-    /// Returns what `vma` is right now.
-    #[inline]
-    pub fn of(vma: &VmaRef) -> Self {
-        // SAFETY: By the type invariants the VMA is valid and cannot change.
-        let (offset, file) = unsafe { ((*vma.as_ptr()).vm_pgoff, (*vma.as_ptr()).vm_file) };
-        Self {
-            start: vma.start(),
-            end: vma.end(),
-            flags: vma.flags(),
-            offset,
-            file,
-        }
-    }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `mmap_lock`, and whether somebody has held it.
+//! `mmap_lock`, and whether a thread has held it for writing.
 //!
 //! C header: [`include/linux/mmap_lock.h`](srctree/include/linux/mmap_lock.h)
 
@@ -11,7 +11,8 @@ use crate::{
     types::NotThreadSafe,
 };
 
-/// A moment, to find out later whether a writer may have held `mmap_lock` then or has come since.
+/// A snapshot of `mm_lock_seq`. It tells later whether a writer may have held `mmap_lock` at that
+/// moment or has taken it since.
 ///
 /// # Invariants
 ///
@@ -36,13 +37,13 @@ impl<'a> MmapLockSpeculation<'a> {
     /// Mirrors `mmap_lock_speculate_retry`.
     #[inline]
     pub fn retry(&self) -> bool {
-        // It is odd while somebody holds `mmap_lock` for writing.
+        // It is odd while a thread holds `mmap_lock` for writing.
         self.seq & 1 != 0 || self.writers_since()
     }
 
-    /// Returns whether somebody may have taken or released `mmap_lock` for writing since the
-    /// speculation began. Unless so, nobody has held it since then, or the same writer has held it
-    /// all the time.
+    /// Returns whether a thread may have taken or released `mmap_lock` for writing since the
+    /// speculation began. If `false`, either no thread has held it for writing since then, or one
+    /// thread has held it all the time.
     #[inline]
     pub fn writers_since(&self) -> bool {
         // SAFETY: The pointer is valid since the mm is borrowed.
@@ -71,13 +72,13 @@ impl MmWithUser {
     /// Context: Any.
     ///
     /// Mirrors `mmap_lock_speculate_try_begin`, but if `mmap_lock` is held for writing right now,
-    /// it is [`MmapLockSpeculation::retry`] that says so.
+    /// [`MmapLockSpeculation::retry`] says so.
     #[cfg(CONFIG_PER_VMA_LOCK)]
     #[inline]
     pub fn mmap_lock_speculate_begin(&self) -> MmapLockSpeculation<'_> {
         let mut seq = 0;
 
-        // INVARIANT: This is set whether somebody holds the lock or not.
+        // INVARIANT: This is set whether a thread holds the lock or not.
         //
         // SAFETY: The pointers are valid since they come from references.
         unsafe { bindings::mmap_lock_speculate_try_begin(self.as_raw(), &mut seq) };

@@ -142,7 +142,7 @@ impl TestMm {
         }
 
         let mut args = bindings::kernel_clone_args {
-            // A kernel thread ignores its signals, so that nobody has to wait for the process.
+            // A kernel thread ignores its signals, so that the process is reaped without a wait.
             exit_signal: bindings::SIGCHLD as c_int,
             fn_: Some(exit),
             ..Default::default()
@@ -160,8 +160,8 @@ impl TestMm {
 
     /// Runs `f` while the VMA at `addr` has as many readers as its reference count can count.
     ///
-    /// Who changes that VMA meanwhile waits until `f` has returned. Errors: `ENOENT` if nothing is
-    /// mapped there.
+    /// A thread that changes that VMA meanwhile waits until `f` has returned. Errors: `ENOENT` if
+    /// nothing is mapped there.
     #[cfg(CONFIG_PER_VMA_LOCK)]
     pub fn with_too_many_readers<R>(&self, addr: usize, f: impl FnOnce() -> R) -> Result<R> {
         use crate::types::ScopeGuard;
@@ -170,8 +170,8 @@ impl TestMm {
         let guard = self.mm.mmap_read_lock();
         let vma = guard.vma_lookup(addr).ok_or(ENOENT)?;
         // SAFETY: The pointer is that of the reference count of a VMA, which is attached while
-        // `mmap_lock` is held, and after that because it has the readers that are added here:
-        // whoever detaches a VMA waits for them. The count is only accessed atomically.
+        // `mmap_lock` is held, and after that because it has the readers that are added here: a
+        // thread that detaches a VMA waits for them. The count is only accessed atomically.
         let count = unsafe { Atomic::from_ptr(&raw mut (*vma.as_ptr()).vm_refcnt.refs.counter) };
         count.add(OTHERS, Relaxed);
         let _readers = ScopeGuard::new(|| count.add(-OTHERS, Relaxed));
@@ -185,8 +185,8 @@ impl TestMm {
         // SAFETY: There are no requirements.
         let mm = NonNull::new(unsafe { bindings::mm_alloc() }).ok_or(ENOMEM)?;
 
-        // SAFETY: Nobody else knows of the new one yet, whose only reference is passed on. The
-        // other is alive, and the size was set when it was made.
+        // SAFETY: No other thread has a pointer to the new one yet, and its only reference is
+        // passed on. The other is alive, and its size was set when it was made.
         unsafe {
             (*mm.as_ptr()).__bindgen_anon_1.task_size =
                 (*self.mm.as_raw()).__bindgen_anon_1.task_size;
@@ -215,7 +215,7 @@ impl TestMm {
         let mm = self.mm.clone();
 
         workqueue::system_unbound().try_spawn(GFP_KERNEL, move || {
-            // A test that fails is ended without its destructors.
+            // A test that fails ends without running its destructors.
             let start = Instant::<Monotonic>::now();
             while order.load(Acquire) == WAIT && start.elapsed() < PATIENCE {
                 fsleep(Delta::from_micros(50));
@@ -274,7 +274,7 @@ const GIVE_UP: i32 = 4;
 pub struct Writer(Arc<Atomic<i32>>);
 
 impl Writer {
-    /// Has the change made, and returns when it has been.
+    /// Lets the thread make the change, and returns when it has.
     ///
     /// This does not sleep, so that it can be called between any two steps of a reader. The change
     /// must not have to wait for a lock of that reader. It cannot be made on a kernel without
@@ -286,7 +286,7 @@ impl Writer {
         self.finish()
     }
 
-    /// Has the change begun. It may have to wait for a lock of the reader.
+    /// Lets the thread begin the change, which may have to wait for a lock of the reader.
     pub fn start(&self) {
         self.0.store(GO, Release);
     }
@@ -296,7 +296,7 @@ impl Writer {
         self.0.load(Acquire) != GO
     }
 
-    /// Returns when the change that was begun has been made, see [`Writer::run`].
+    /// Waits until the change that was begun has been made, see [`Writer::run`].
     pub fn finish(self) -> Result {
         let start = Instant::<Monotonic>::now();
 

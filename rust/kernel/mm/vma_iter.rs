@@ -35,8 +35,8 @@
 //! section cannot take `mmap_lock`.
 //!
 //! A writer that wants to change a VMA waits for its readers. Preemption is off for as long as
-//! there is a [`LockedVma`], except on `PREEMPT_RT`, so that a reader is not in anybody's way while
-//! it waits for a CPU. It is on again when the RCU section has been left with the VMA locked.
+//! there is a [`LockedVma`], except on `PREEMPT_RT`, so that a reader cannot lose its CPU with the
+//! VMA locked. It is enabled again when the RCU section has been left with the VMA locked.
 //!
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/mmap_lock.h`](srctree/include/linux/mmap_lock.h)
@@ -63,7 +63,7 @@ use crate::{preempt, sync::rcu};
 
 /// The memory that a [`VmaIter`] works in: a C `struct vma_iterator`.
 ///
-/// It stands apart from the iterator so that the iterator is small and cheap to move.
+/// It is separate from the iterator, so that the iterator is small and cheap to move.
 pub struct VmaIterState {
     iter: Opaque<bindings::vma_iterator>,
     /// How many RCU sections have been entered.
@@ -81,9 +81,9 @@ impl VmaIterState {
     }
 }
 
-/// An RCU section of those that the iterators of one [`VmaIterState`] have entered.
+/// Identifies an RCU section among those that the iterators of one [`VmaIterState`] have entered.
 ///
-/// If it is the same at two moments, RCU has not been left in between, and no memory that is freed
+/// If it is the same at two moments, RCU was not left between them, and no memory that is freed
 /// after a grace period has been used for something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RcuSection(u32);
@@ -122,8 +122,7 @@ impl Default for VmaIterState {
 /// changes.
 #[must_use]
 pub struct VmaIter<'a> {
-    // That there is only one word to it makes a walk cheaper, which moves its iterator with each
-    // step.
+    // A walk moves its iterator with each step. This is cheaper if the iterator is a single word.
     state: &'a mut VmaIterState,
     _mm: PhantomData<&'a MmWithUser>,
 }
@@ -194,9 +193,9 @@ impl<'a> VmaIter<'a> {
             (bindings::mas_walk(mas), mas.last)
         };
 
-        // The walk goes down the tree once, and starts again when it comes upon a node that has
-        // been replaced. So the empty range that it has seen up to the end of the tree was there
-        // at the moment when it read where that range begins.
+        // The walk goes down the tree once, and starts again when it meets a node that has been
+        // replaced. So the empty range that it has seen up to the end of the tree was there at the
+        // moment when it read where that range begins.
         entry.is_null() && last == usize::MAX
     }
 
@@ -264,7 +263,7 @@ impl<'a> MmapVma<'a> {
         self.iter
     }
 
-    /// Returns whether somebody waits for `mmap_lock`.
+    /// Returns whether a thread waits for `mmap_lock`.
     ///
     /// Mirrors `mmap_lock_is_contended`.
     #[inline]
@@ -275,8 +274,8 @@ impl<'a> MmapVma<'a> {
 
     /// Exchanges `mmap_lock` for the read lock of this VMA.
     ///
-    /// Nobody can be changing the VMA, so there is nothing to wait for. It still fails, and gives
-    /// `self` back, when the VMA has as many readers as its reference count can count.
+    /// No writer can be changing the VMA, so this does not wait. It still fails, and gives `self`
+    /// back, when the VMA has as many readers as its reference count can count.
     ///
     /// Mirrors `vma_start_read_locked`.
     #[cfg(CONFIG_PER_VMA_LOCK)]
@@ -291,7 +290,7 @@ impl<'a> MmapVma<'a> {
 
         let guard = VmaReadGuard {
             // SAFETY: The VMA was attached and has just been read-locked. It stays valid for as
-            // long as it is, which the guard sees to; its mm is borrowed for `'a`.
+            // long as it is locked, which the guard ensures; its mm is borrowed for `'a`.
             vma: unsafe { VmaRef::from_raw(self.vma.as_ptr()) },
             _nts: NotThreadSafe,
         };
@@ -339,7 +338,7 @@ impl<'a> RcuVmaIter<'a> {
         self.iter.address_space()
     }
 
-    /// Sets the iterator to `addr`, whatever it has found before.
+    /// Sets the iterator to `addr`, independent of what it has found before.
     ///
     /// Mirrors `vma_iter_set`.
     #[inline]
@@ -363,8 +362,8 @@ impl<'a> RcuVmaIter<'a> {
     ///
     /// What is found may not be what comes next if the address space changes meanwhile. This can
     /// miss a VMA that is mapped over the end of a gap while the lookup passes the gap. And if the
-    /// entry that was found last has been merged with what follows it, this goes on after all of
-    /// that. [`MmapLockSpeculation`] tells whether that is possible.
+    /// entry that was found last has been merged with what follows it, this returns the VMA after
+    /// the merged one. [`MmapLockSpeculation`] tells whether that is possible.
     #[inline]
     pub fn next(mut self) -> Result<FoundVma<'a>, VmaIter<'a>> {
         match self.find() {
@@ -420,17 +419,17 @@ impl<'a> FoundVma<'a> {
         let RcuVmaIter { iter, rcu } = self.iter;
         let preempt = preempt::disable_unless_rt();
 
-        // SAFETY: `rcu` shows that the RCU read lock is held. By the type invariants the pointer
-        // is that of a `struct vm_area_struct` until it is released. The mm is borrowed. What this
-        // may do with preemption off, the scheduler does so as well: to wake up a writer, and to
-        // drop the last reference to the address space that a VMA was recycled for.
+        // SAFETY: `rcu` shows that the RCU read lock is held. By the type invariants the pointer is
+        // that of a `struct vm_area_struct` until that lock is released. The mm is borrowed. With
+        // preemption off this may wake up a writer, and drop the last reference to the address
+        // space that a VMA was recycled for. The scheduler does both with preemption off as well.
         let vma =
             unsafe { bindings::vma_start_read(iter.address_space().as_raw(), self.vma.as_ptr()) };
 
         if vma == self.vma.as_ptr() {
             let guard = VmaReadGuard {
                 // SAFETY: The VMA is now read-locked and attached to `mm`, which `'a` borrows. It
-                // stays valid for as long as it is locked, which the guard sees to.
+                // stays valid for as long as it is locked, which the guard ensures.
                 vma: unsafe { VmaRef::from_raw(vma) },
                 _nts: NotThreadSafe,
             };
@@ -483,7 +482,7 @@ fn is_contended(guard: &VmaReadGuard<'_>) -> bool {
 #[cfg(CONFIG_PER_VMA_LOCK)]
 #[must_use]
 pub struct LockedVma<'a> {
-    // Dropped first, so that the caller cannot lose its CPU before.
+    // Dropped first, so that the caller cannot lose its CPU with the VMA locked.
     guard: VmaReadGuard<'a>,
     preempt: preempt::Guard,
     iter: RcuVmaIter<'a>,
@@ -522,7 +521,8 @@ impl<'a> LockedVma<'a> {
         iter
     }
 
-    /// Looks whether nothing is mapped from `addr` to the start of this VMA, which is above `addr`.
+    /// Returns whether nothing is mapped from `addr` to the start of this VMA, which is above
+    /// `addr`.
     ///
     /// `true` is reliable if no writer has taken or released `mmap_lock` during the call
     /// ([`MmapLockSpeculation::writers_since`]). The walk reads where a range begins and ends
@@ -546,7 +546,7 @@ impl<'a> LockedVma<'a> {
         self.iter.set(self.guard.end());
 
         // Unlike a search for the next entry, this walk goes down the tree once, and starts again
-        // when it comes upon a node that has been replaced.
+        // when it meets a node that has been replaced.
         entry.is_null() && last.wrapping_add(1) == self.guard.start()
     }
 
@@ -564,7 +564,7 @@ impl<'a> LockedVma<'a> {
         self.unlock_in_rcu().iter
     }
 
-    /// Leaves the RCU section, with the VMA still locked, and lets others have the CPU.
+    /// Leaves the RCU section, with the VMA still locked, and enables preemption.
     #[inline]
     pub fn leave_rcu(self) -> SleepableVma<'a> {
         SleepableVma {
@@ -659,11 +659,10 @@ unsafe impl SleepableLock for SleepableVma<'_> {
 }
 
 impl MmWithUser {
-    /// Returns whether nobody but the caller uses the address space any more: the process has
-    /// exited or executed another program, and what is mapped here is freed when the caller is
-    /// done.
+    /// Returns whether the caller is the last user of the address space: the process has exited or
+    /// executed another program, and what is mapped here is freed when the caller is done.
     ///
-    /// Others may still come and go that are about to look at it.
+    /// Other readers may still take and drop references for a moment.
     ///
     /// Context: Any.
     #[inline]

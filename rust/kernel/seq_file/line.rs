@@ -17,8 +17,8 @@ use core::{marker::PhantomData, ops::Range};
 ///    [ lines before this | ddddd  |        room           ]
 /// ```
 ///
-/// Nothing of it counts before [`Line::finish`]. If it needs more room than there is, the buffer is
-/// full, whatever is written afterwards, so that `seq_file` drops the line and asks for it again.
+/// The line is not part of the buffer before [`Line::finish`]. If it does not fit, the buffer stays
+/// full for all later writes, so that `seq_file` drops the line and asks for it again.
 ///
 /// # Invariants
 ///
@@ -35,7 +35,7 @@ pub struct Line<'m> {
 
 /// Where a text stands in the buffer of a [`SeqFile`].
 ///
-/// It stands there until `stop`, or until its record is dropped or was read.
+/// It stands there until `stop`, or until its record is dropped or read.
 // A buffer has less than 2 GiB.
 #[derive(Clone, Copy, Default)]
 pub struct Place {
@@ -134,7 +134,7 @@ fn decimal(value: u32) -> u64 {
 
 /// Copies `len` bytes, by words.
 ///
-/// Lines are too short for `memcpy`, which begins with finding out how to go about it.
+/// Lines are too short for `memcpy`, which first has to choose a method.
 ///
 /// # Safety
 ///
@@ -176,8 +176,8 @@ impl Line<'_> {
         self.limit = self.at;
     }
 
-    /// Writes a number for which there may be room, but not for as much as is written of it before
-    /// it is known how long it is.
+    /// Writes a number by way of an array. There may be room for it in the buffer, but not for all
+    /// that is written before its length is known.
     #[cold]
     fn put_at_the_end(&mut self, put: impl FnOnce(&mut Line<'_>)) {
         let mut text = [0u8; 2 * Self::DIGITS];
@@ -198,8 +198,8 @@ impl Line<'_> {
         self.put(&text[..len]);
     }
 
-    /// Has `f` write to the line, out of the way: a line whose address is known nowhere else can be
-    /// in registers.
+    /// Has `f` write to a copy of the line. So the address of the line itself is not taken, and it
+    /// can stay in registers.
     #[inline(always)]
     pub fn out_of_line(&mut self, f: impl FnOnce(&mut Line<'_>)) {
         let mut copy = Line { ..*self };
@@ -399,8 +399,8 @@ impl Line<'_> {
 
     /// Writes the bytes `part` of what stands at `place`.
     ///
-    /// Without any of it, the line has overflown, if they are not all there and in a line before
-    /// this.
+    /// If not all of these bytes are in an earlier line of the buffer, writes nothing and marks the
+    /// line as overflown.
     #[inline(always)]
     pub fn put_copy_of(&mut self, place: Place, part: Range<usize>) {
         let (start, len) = (place.start as usize + part.start, part.len());
@@ -441,7 +441,7 @@ impl Line<'_> {
         }
     }
 
-    /// Ends what is written to the line here. Others go on with it.
+    /// Ends what is written to the line here. Another function continues the line.
     ///
     /// Mirrors `seq_commit`.
     #[inline]
@@ -514,7 +514,7 @@ mod tests {
         }
 
         fn file(&mut self) -> &SeqFile {
-            // SAFETY: It is valid for as long as `self` is borrowed, and nobody else uses it.
+            // SAFETY: It is valid for as long as `self` is borrowed, and no other thread uses it.
             unsafe { SeqFile::from_raw(&mut self.m) }
         }
 
@@ -653,7 +653,7 @@ mod tests {
         Ok(())
     }
 
-    /// Another function goes on where a line was left open.
+    /// Another function continues a line that was left open.
     #[test]
     fn left_open_and_gone_on_with() -> Result {
         for size in 1..16 {
@@ -676,7 +676,7 @@ mod tests {
         Ok(())
     }
 
-    /// Nothing counts of a line that is not finished.
+    /// A line that is not finished adds nothing to the buffer.
     #[test]
     fn dropped_line_is_none() -> Result {
         let mut file = TestFile::new(256)?;

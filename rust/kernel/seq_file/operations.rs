@@ -44,8 +44,9 @@ pub type Index = bindings::loff_t;
 ///             |---- Cursor ----|             locks, borrowed from the references
 /// ```
 ///
-/// A cursor is a record until that is shown, and a way to the next one from then on. Before `stop`
-/// it is dropped, then the session.
+/// A cursor is a record until it is shown, which turns it into what `next` goes on from. Whichever
+/// of the two is left at the end of a chunk is dropped first, then the session, and then `stop` is
+/// called.
 pub trait Operations: Sized + Send + Sync + 'static {
     /// What changes from one chunk to the next, protected by the lock of the [`SeqFile`].
     type State: Send;
@@ -85,7 +86,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
 
     /// Prints the record.
     ///
-    /// One that does not fit is found and printed again later, to a larger buffer.
+    /// A record that does not fit is found and printed again later, into a larger buffer.
     fn show<'s>(
         &self,
         state: &mut Self::State,
@@ -100,12 +101,13 @@ pub trait Operations: Sized + Send + Sync + 'static {
 
 /// What a [`SeqFile`] has as its private data.
 ///
-/// `file` may be used by several threads at once. The fields `chunk` and `state` are for the one
-/// that holds `turn`.
+/// `file` may be used by several threads at once. The fields `chunk` and `state` are only used by
+/// the thread that holds `turn`.
 ///
 /// # Invariants
 ///
-/// While there may be a chunk, `chunk` is the pointer to a value that nobody else uses.
+/// While there may be a chunk, `chunk` is the pointer to a value that only the thread that holds
+/// `turn` uses.
 #[pin_data]
 struct Private<T: Operations> {
     chunk: *mut Chunk<T>,
@@ -113,7 +115,7 @@ struct Private<T: Operations> {
     file: T,
     /// Held for all of a `read(2)` and all of an `lseek(2)`, so that the chunks of a read follow
     /// each other whatever other threads do with the file. Taken before the lock of the
-    /// [`SeqFile`], for which nobody has to wait therefore.
+    /// [`SeqFile`], so no thread has to wait for that lock.
     #[pin]
     turn: Mutex<()>,
 }
@@ -151,10 +153,10 @@ impl SeqFile {
     ///
     /// # Safety
     ///
-    /// `inode` and `file` must be those of a file that is being opened and that nobody else can use
-    /// yet. If this succeeds, its `release` operation must call [`SeqFile::release_iter`] with the
-    /// same `T`, and until then nothing else may change its private data.
-    /// The code of `T` must not be unloaded while the file is open.
+    /// `inode` and `file` must be those of a file that is being opened and that no other thread can
+    /// use yet. If this succeeds, its `release` operation must call [`SeqFile::release_iter`] with
+    /// the same `T`, and until then nothing else may change its private data. The code of `T` must
+    /// not be unloaded while the file is open.
     pub unsafe fn open_iter<T: Operations, I: Init<T::State>>(
         inode: *mut bindings::inode,
         file: *mut bindings::file,
@@ -169,7 +171,7 @@ impl SeqFile {
         let (opened, state) = match open() {
             Ok(opened) => opened,
             Err(error) => {
-                // SAFETY: `seq_open` succeeded, and nobody else uses the file yet.
+                // SAFETY: `seq_open` succeeded, and no other thread uses the file yet.
                 unsafe { bindings::seq_release(inode, file) };
                 return Err(error);
             }
@@ -191,8 +193,8 @@ impl SeqFile {
             }
         };
 
-        // SAFETY: `seq_open` has made a `struct seq_file` the private data of the file, and nobody
-        // else uses it yet. The box is not moved out of until `release_iter` drops it.
+        // SAFETY: `seq_open` has made a `struct seq_file` the private data of the file, and no
+        // other thread uses it yet. The box is not moved out of until `release_iter` drops it.
         unsafe {
             (*(*file).private_data.cast::<bindings::seq_file>()).private =
                 KBox::into_raw(Pin::into_inner_unchecked(private)).cast();
@@ -224,7 +226,7 @@ impl SeqFile {
         }
     }
 
-    /// Calls `f` when no other thread reads or seeks, with room for the chunks that it reads.
+    /// Calls `f` while no other thread reads or seeks, with a [`Chunk`] for what it reads.
     ///
     /// Errors: `EINTR` if a fatal signal arrives before.
     ///
@@ -246,7 +248,8 @@ impl SeqFile {
             shown: None,
             session: None,
         };
-        // SAFETY: The field is ours. INVARIANT: The chunk is not touched here until it is over.
+        // SAFETY: The field is ours. INVARIANT: The chunk is not touched here until `f` has
+        // returned.
         unsafe { (*private).chunk = &mut chunk };
         let result = f();
         // SAFETY: The field is ours. Whatever was started has been stopped.
@@ -258,13 +261,13 @@ impl SeqFile {
     /// at the destination. So a large read needs no large buffer, and a reader that reads by pages
     /// gets a chunk for each.
     ///
-    /// It ends before, with a whole record, when it has read 256 KiB, has worked for 10 ms, which
-    /// is looked at by the tick, or has a signal or other work pending. So it does if the
-    /// destination of another chunk is not there, and to wait for it might take long. If that is
-    /// only found out when the chunk is copied, the rest of it is what is read next.
+    /// It ends earlier, with a whole record, when it has read 256 KiB, has worked for 10 ms,
+    /// measured in ticks, or has a signal or other work pending. It also ends if the destination of
+    /// another chunk is not present, and waiting for it might take long. If this is only noticed
+    /// while the chunk is copied, the next read begins with the rest of it.
     ///
-    /// Context: Process context, may sleep. Nothing is held between two chunks, and while one is
-    /// copied, but what keeps other threads from moving the position. Errors: `EINTR` if a fatal
+    /// Context: Process context, may sleep. Between two chunks, and while one is copied, only the
+    /// locks are held that keep other threads from moving the position. Errors: `EINTR` if a fatal
     /// signal arrives before it is this thread's turn, or those of `T`.
     ///
     /// Mirrors `seq_read`.
@@ -290,7 +293,7 @@ impl SeqFile {
             loop {
                 let at = to.wrapping_add(done);
                 let read = {
-                    // For the first page it waits, as every read does.
+                    // The first chunk waits for page faults, as every read does.
                     let _no_faults = (done != 0).then(faults::disable);
                     // SAFETY: The file is open. `to` and what follows it is checked when it is
                     // written to.
@@ -304,7 +307,7 @@ impl SeqFile {
                     || is_late()
                     || !faults::fault_in_anonymous(UserPtr::from_ptr(at.cast()))
                 {
-                    // What was read counts. If an error lasts, the next call meets it again.
+                    // What was read is returned. If an error lasts, the next call returns it.
                     return done as isize;
                 }
 
@@ -376,7 +379,7 @@ impl SeqFile {
     ///
     /// `file` must have been opened by `open_iter::<T>`, and must not be released during `'a`.
     pub unsafe fn iter_of<'a, T: Operations>(file: *mut bindings::file) -> &'a T {
-        // SAFETY: By the function's requirements. Nobody has a mutable reference to the field
+        // SAFETY: By the function's requirements. There is no mutable reference to the field
         // `file`, nor to all of the private data.
         unsafe { &(*Self::private_of::<T>(file)).file }
     }
@@ -400,8 +403,9 @@ impl<T: Operations> Table<T> {
         show: Some(Self::show),
     };
 
-    /// What `seq_file` wants for the outcome of `start` and `next`. It only hands a pointer to a
-    /// record on to `show`, so any will do that is neither NULL nor an error.
+    /// The pointer that `seq_file` expects from `start` and `next`. `seq_file` only passes it on to
+    /// the functions of this table, which ignore it, so for a record any pointer that is neither
+    /// NULL nor an error is valid.
     fn outcome(private: *mut Private<T>, found: Result<bool>) -> *mut c_void {
         match found {
             Ok(true) => private.cast(),
@@ -430,11 +434,11 @@ impl<T: Operations> Table<T> {
                 return Ok(false);
             };
 
-            // SAFETY: As above, and by the type invariants there is no cursor, so that the field
-            // is not borrowed. The cursor that will borrow it for what is called `'static` here,
-            // and what is left of it, are dropped first, in `stop` at the latest; until then it is
-            // neither touched nor moved, see `with_chunk`. `first` has to work for a
-            // borrow of any lifetime, so that it cannot keep it elsewhere.
+            // SAFETY: As above, and by the type invariants there is no cursor, so that the field is
+            // not borrowed. The cursor that will borrow it for what is called `'static` here, and
+            // what is left of it, are dropped first, in `stop` at the latest; until then it is
+            // neither touched nor moved, see `with_chunk`. `first` has to work for a borrow of any
+            // lifetime, so that it cannot keep it elsewhere.
             let session: &'static mut T::Session =
                 unsafe { (*addr_of_mut!((*chunk).session)).insert(session) };
 

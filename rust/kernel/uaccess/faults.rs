@@ -12,8 +12,8 @@ use crate::{
 };
 use core::ptr::null_mut;
 
-/// Keeps the current task from waiting for pages of user memory that are not there: what copies
-/// from or to them fails instead.
+/// Keeps the current task from waiting for pages of user memory that are not present: a copy from
+/// or to them fails instead.
 ///
 /// # Invariants
 ///
@@ -42,10 +42,10 @@ impl Drop for DisabledGuard {
     }
 }
 
-/// Returns whether the first and the last page of `len` bytes of user memory are there, or have
+/// Returns whether the first and the last page of `len` bytes of user memory are present, or have
 /// been faulted in by [`fault_in_anonymous`].
 ///
-/// They may not be there any more when they are used, or not be writable.
+/// They may be gone again when they are used, or not be writable.
 ///
 /// Context: Process context, may sleep to allocate memory.
 #[inline]
@@ -68,10 +68,10 @@ fn is_readable(address: UserPtr) -> bool {
     unsafe { bindings::copy_from_user(to.cast(), address.as_const_ptr(), 1) == 0 }
 }
 
-/// Faults in the page at `address` for writing, if it is one of anonymous memory and nobody has to
-/// be waited for: neither whoever changes the address space, nor a disk, nor a `userfaultfd`.
+/// Faults in the page at `address` for writing, if it is one of anonymous memory and this need not
+/// wait for a writer of the address space, a disk or a `userfaultfd`.
 ///
-/// Returns whether the page was there at the end.
+/// Returns whether the page was present at the end.
 ///
 /// Context: Process context, may sleep to allocate memory.
 #[cold]

@@ -3,8 +3,7 @@
 //! Address spaces of the kernel whose readers meet a writer at a chosen step, for KUnit tests.
 //!
 //! The reader is the one that serves files. At a step that the test has chosen it waits until
-//! another thread has made a change to the address space, or has come to wait for what the reader
-//! has locked:
+//! another thread has made a change to the address space, or waits for what the reader has locked:
 //!
 //! ```text
 //!    reader                       writer
@@ -26,7 +25,6 @@ use crate::{
 };
 use core::{cell::Cell, marker::PhantomData, ops::Range};
 use kernel::{
-    fs::proc::VmaIdentity,
     mm::{
         mmap_lock::MmapLockSpeculation,
         test_mm::Writer,
@@ -76,7 +74,7 @@ pub(crate) struct Script<'b> {
     /// `release_at` times.
     barrier: Cell<Option<SleepableVma<'b>>>,
     moments: [Cell<usize>; 5],
-    /// The events that the reader was told to note.
+    /// The events that the reader has reported.
     pub(crate) events: Cell<[Option<Event>; 8]>,
     /// How often it has searched the tree.
     pub(crate) lookups: Cell<usize>,
@@ -84,7 +82,7 @@ pub(crate) struct Script<'b> {
     waits: Cell<usize>,
     /// At which of these waits, counted from one, the writer gets past the barrier. Zero is none.
     pub(crate) release_at: Cell<usize>,
-    /// How many writers have failed, or did not get to where they should.
+    /// How many writers have failed, or have not reached what they should.
     pub(crate) failures: Cell<usize>,
 }
 
@@ -139,7 +137,7 @@ impl<'b> Script<'b> {
             && !barrier.as_ref().is_some_and(|vma| vma.is_contended())
         {
             if begin.elapsed() > Delta::from_secs(5) {
-                // It is not waited for, since it may not come at all.
+                // The reader does not wait for it, since it may not come at all.
                 add(&self.failures);
                 self.barrier.set(barrier);
                 return;
@@ -205,7 +203,6 @@ impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {
     type Locked = With<'s, 'b, LockedVma<'a>>;
     type Sleepable = With<'s, 'b, SleepableVma<'a>>;
     type MmapLocked = With<'s, 'b, MmapVma<'a>>;
-    type Identity = VmaIdentity;
     type Snapshot = MmapLockSpeculation<'a>;
     type Error = Error;
 
@@ -332,32 +329,11 @@ impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {
         Pinned::count(&idle.inner, pos, event);
     }
 
-    fn give_way(held: walk::Held<Self>) -> Result<Self::Idle> {
-        let (held, script) = taken_apart(held);
-        Ok(With::new(Pinned::give_way(held)?, script))
-    }
-
     fn check(_at: &walk::At<Self>) -> Result {
         Ok(())
     }
 
     fn check_and_resched(_held: &walk::Held<Self>) -> Result {
         Ok(())
-    }
-
-    fn identity(held: &walk::Held<Self>) -> VmaIdentity {
-        match held {
-            walk::Held::Vma(held) => VmaIdentity::of(&held.inner),
-            walk::Held::Mmap(at) => VmaIdentity::of(&at.inner),
-        }
-    }
-}
-
-fn taken_apart<'s, 'b, 'a>(
-    held: walk::Held<Forced<'s, 'b, 'a>>,
-) -> (walk::Held<Pinned<'a>>, &'s Script<'b>) {
-    match held {
-        walk::Held::Vma(With { inner, script }) => (walk::Held::Vma(inner), script),
-        walk::Held::Mmap(With { inner, script }) => (walk::Held::Mmap(inner), script),
     }
 }

@@ -5,8 +5,9 @@
 //!
 //! Each case has a layout and a change. It is read once for each moment at which the change can be
 //! made, at each VMA, and each time it is checked what must hold of what was read: nothing that was
-//! mapped before and after the change is missing, nothing that was not changed is there twice, and
-//! the ends rise. What a reader has to do to that end is written down for the VMA that is changed.
+//! mapped before and after the change is missing, no VMA that was not changed is there twice, and
+//! the ends rise. For the VMA that is changed, each case also says which events the reader has to
+//! report.
 
 use crate::{
     tests::{
@@ -35,7 +36,7 @@ use kernel::{
 /// What is changed is on the pages from 1 to this, with a VMA that stays before and after it.
 const LAST: usize = 2000;
 
-/// All moments, in the order in which a reader comes to them on its way to a VMA.
+/// All moments, in the order in which a reader reaches them on its way to a VMA.
 const MOMENTS: [Moment; 4] = [Moment::Unlocked, Moment::Find, Moment::Lock, Moment::Verify];
 
 /// What was found was detached, and is looked up again.
@@ -52,9 +53,9 @@ struct Case {
     change: Change,
 }
 
-/// What became of a reader.
+/// The outcome of a reading.
 struct Reading {
-    /// What must not be: gaps, repetitions, ends that do not rise, writers that did not come.
+    /// How often a rule was broken: gaps, repetitions, ends that do not rise, absent writers.
     violations: usize,
     /// Whether the writer has come.
     met: bool,
@@ -64,7 +65,7 @@ struct Reading {
 }
 
 impl Reading {
-    /// What became of a reader as far as the script tells, for which one line took `lookups`.
+    /// The outcome as far as the script tells, of a reader for which one line took `lookups`.
     fn of(script: &Script<'_>, lookups: usize) -> Self {
         Self {
             violations: script.failures.get(),
@@ -75,7 +76,7 @@ impl Reading {
     }
 }
 
-/// The events of a reader that has noted these, and no others.
+/// The events of a reader that has reported these, and no others.
 fn noted<const N: usize>(events: [Event; N]) -> [Option<Event>; 8] {
     let mut all = [None; 8];
     for (place, event) in all.iter_mut().zip(events) {
@@ -97,8 +98,8 @@ fn layout(mm: &MmWithUser) -> Result<KVec<Range<usize>>> {
     Ok(ranges)
 }
 
-/// Reads the VMAs that end above `pos`, with the script happening to the reader. Returns them, and
-/// how often the tree was searched at most for one of them.
+/// Reads the VMAs that end above `pos`, while the script interferes with the reader. Returns them,
+/// and how often the tree was searched at most for one of them.
 fn read(mm: &MmWithUser, script: &Script<'_>, pos: usize) -> Result<(KVec<Range<usize>>, usize)> {
     let mut lines = KVec::with_capacity(64, GFP_KERNEL)?;
     let mut worst = 0;
@@ -123,7 +124,7 @@ fn covers(ranges: &[Range<usize>], address: usize) -> bool {
     ranges.iter().any(|range| range.contains(&address))
 }
 
-/// Counts what must not be in what was read while `before` became `after`.
+/// Counts the broken rules in what was read while `before` became `after`.
 fn violations(lines: &[Range<usize>], before: &[Range<usize>], after: &[Range<usize>]) -> usize {
     let falls = lines.windows(2).filter(|pair| pair[0].end >= pair[1].end);
     let strange = lines
@@ -186,8 +187,8 @@ impl Case {
         Ok((wrong, met))
     }
 
-    /// Returns whether this is what the reader notes when the change is made at each moment of its
-    /// way to this VMA, counted from one.
+    /// Returns whether these are the events that the reader reports when the change is made at each
+    /// moment of its way to this VMA, counted from one.
     fn notes(&self, vma: usize, expected: [&[Event]; 4]) -> Result<bool> {
         let mut same = true;
         for (moment, expected) in MOMENTS.into_iter().zip(expected) {
@@ -206,7 +207,7 @@ impl Case {
 }
 
 /// Reads all VMAs while a writer makes each of the changes at this occasion of this moment. Returns
-/// them, and what became of the reader.
+/// them, and the outcome.
 fn read_against(
     mm: &TestMm,
     changes: &[(Moment, usize, Change)],
@@ -511,8 +512,7 @@ mod tests {
         Ok(())
     }
 
-    /// Something is mapped when it has been found that there is no other VMA, and that a writer was
-    /// there.
+    /// Something is mapped after the reader has found no other VMA, and that a writer was there.
     #[test]
     fn an_end_that_is_none_is_refused() -> Result {
         let (lines, reading) = read_the_end(&[
@@ -635,12 +635,12 @@ mod tests {
         Ok(())
     }
 
-    /// So are page tables walked.
+    /// In this case, page tables are walked under `mmap_lock`.
     #[cfg(CONFIG_PROC_PAGE_MONITOR)]
     #[test]
     fn a_sum_with_too_many_readers() -> Result {
+        use crate::abstractions::page_walk::MemSizeStats;
         use crate::{address_space::Pinned, sums};
-        use kernel::fs::proc::page_walk::MemSizeStats;
 
         let mm = TestMm::attach()?;
         mm.populate(pages(1..4))?;

@@ -60,13 +60,12 @@ mod tests {
     };
 
     #[cfg(all(CONFIG_PER_VMA_LOCK, CONFIG_PROC_PAGE_MONITOR))]
+    use crate::abstractions::page_walk::MemSizeStats;
+    #[cfg(all(CONFIG_PER_VMA_LOCK, CONFIG_PROC_PAGE_MONITOR))]
     use crate::{
         address_space::Pinned,
-        sums::{self, Sum},
-        walk::AddressSpace,
+        sums::{self, GiveWay, Sum},
     };
-    #[cfg(all(CONFIG_PER_VMA_LOCK, CONFIG_PROC_PAGE_MONITOR))]
-    use kernel::fs::proc::page_walk::MemSizeStats;
 
     #[test]
     fn no_vmas() -> Result {
@@ -363,7 +362,7 @@ mod tests {
         Ok(())
     }
 
-    /// Has the writer begun, and returns whether it has come to wait for the VMA.
+    /// Lets the writer begin, and returns whether it waits for the VMA within five seconds.
     #[cfg(CONFIG_PER_VMA_LOCK)]
     fn waits_for(writer: &Writer, held: &Held<'_>) -> bool {
         writer.start();
@@ -377,10 +376,10 @@ mod tests {
         }
     }
 
-    /// A writer that is at work when a lookup begins may go on after it.
+    /// A writer that is at work when a lookup begins may make changes after it.
     #[cfg(CONFIG_PER_VMA_LOCK)]
     #[test]
-    fn a_writer_at_work_is_one_who_comes() -> Result {
+    fn a_writer_at_work_may_change_what_follows() -> Result {
         let mm = two_with_a_gap()?;
         let writer = mm.writer(|mm| mm.unmap(pages(0..10)))?;
 

@@ -36,7 +36,7 @@ static bool is_noticed(struct kunit *test, void (*change)(struct kunit *test))
 	struct file *file = test->priv;
 	struct d_path_seq seq;
 
-	/* somebody else may be renaming or mounting something */
+	/* another task may be renaming or mounting something */
 	for (int i = 0; !d_path_begin(&file->f_path, &seq); i++)
 		KUNIT_ASSERT_LT(test, i, 1000);
 	change(test);
@@ -47,7 +47,7 @@ static void change_nothing(struct kunit *test)
 {
 }
 
-/* Nothing begins, and what has begun is not gone on with, while @lock is held. */
+/* While @lock is held, d_path_begin() fails and d_path_retry() asks for another try. */
 static void change_under(struct kunit *test, seqlock_t *lock)
 {
 	struct file *file = test->priv;
@@ -75,7 +75,7 @@ static void mount_something(struct kunit *test)
 
 static void nothing_changes(struct kunit *test)
 {
-	/* others may rename and mount as well, but not always */
+	/* other tasks may rename and mount as well, but not always */
 	for (int i = 0; i < 1000; i++) {
 		if (!is_noticed(test, change_nothing))
 			return;
@@ -116,7 +116,7 @@ static void unlink_is_noticed(struct kunit *test)
 
 static const struct file_operations no_operations = {};
 
-/* The text of such a path is the filesystem's affair. */
+/* The filesystem makes up the text of such a path. */
 static void name_of_its_own(struct kunit *test)
 {
 	struct file *file = anon_inode_getfile("[a-test]", &no_operations, NULL, O_RDONLY);
@@ -127,7 +127,7 @@ static void name_of_its_own(struct kunit *test)
 	fput(file);
 }
 
-/* The memory of such a dentry may be another's at once. */
+/* The memory of such a dentry may be used for another one at once. */
 static void freed_without_rcu(struct kunit *test)
 {
 	struct file *file = test->priv;

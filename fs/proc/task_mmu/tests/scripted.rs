@@ -2,11 +2,14 @@
 
 //! An address space that changes by a script, for KUnit tests of the protocols.
 //!
-//! The script says what a writer does at which moment of the reader's, so that each branch of the
+//! The script says what a writer does at which moment of the reader, so that each branch of the
 //! protocol is reached, every time. The address space counts what the reader does, and notes when
 //! it does something that its states should have ruled out.
 
-use crate::walk::{self, AddressSpace, Event, LockError, StableVma};
+use crate::{
+    sums::GiveWay,
+    walk::{self, AddressSpace, Event, LockError, StableVma},
+};
 use core::{cell::Cell, marker::PhantomData, ops::Range};
 
 /// A VMA: its identity, and the addresses that it covers.
@@ -42,7 +45,7 @@ pub(crate) enum Moment {
     Sleep,
     /// After the reader has added one more address to its sum.
     Added,
-    /// After the reader has let go of what it had locked, for a writer that waits.
+    /// After the reader has released its lock for a writer that waits.
     GiveWay,
     /// While the reader waits for a writer that has a VMA locked.
     Wait,
@@ -93,9 +96,9 @@ pub(crate) struct Space {
     pub(crate) looks_again: Cell<usize>,
     pub(crate) fallbacks: Cell<usize>,
     pub(crate) relaxed: Cell<usize>,
-    /// How often it has looked, with a VMA locked in RCU, whether it is the last user.
+    /// How often it has checked, with a VMA locked in RCU, whether it is the last user.
     pub(crate) checks: Cell<usize>,
-    /// What the reader was told to note first.
+    /// The first events that the reader has reported.
     pub(crate) events: Cell<[Option<Event>; 16]>,
     pub(crate) locked: Cell<Option<Vma>>,
     pub(crate) held_vmas: Cell<usize>,
@@ -331,7 +334,7 @@ impl StableVma for MmapLocked<'_> {
     }
 }
 
-/// Where the sequence stood, and whether somebody was writing.
+/// Where the sequence stood, and whether a writer was at work.
 #[derive(Clone, Copy)]
 pub(crate) struct Snapshot<'a> {
     space: &'a Space,
@@ -401,7 +404,6 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
     type Locked = Locked<'a>;
     type Sleepable = Sleepable<'a>;
     type MmapLocked = MmapLocked<'a>;
-    type Identity = Vma;
     type Snapshot = Snapshot<'a>;
     type Error = Stopped;
 
@@ -508,7 +510,7 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
             return Err(Stopped::Killed);
         }
 
-        // The writer has to finish before `mmap_lock` is ours.
+        // The writer has to finish before the reader gets `mmap_lock`.
         space.end_write();
 
         Ok(space.lookup(pos).map(|vma| MmapLocked {
@@ -564,6 +566,17 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
         space.check_used().map(|_| ())
     }
 
+    fn check_and_resched(held: &walk::Held<Self>) -> Result<(), Stopped> {
+        let (space, _) = of_held(held);
+        space.require(space.held_rcu.get() == 0);
+        add(&space.relaxed);
+        space.check().map(|_| ())
+    }
+}
+
+impl<'a, const VMA_LOCKS: bool> GiveWay for Scripted<'a, VMA_LOCKS> {
+    type Identity = Vma;
+
     fn give_way(held: walk::Held<Self>) -> Result<&'a Space, Stopped> {
         let (space, _) = of_held(&held);
         space.check()?;
@@ -571,13 +584,6 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
         space.waiting.set(false);
         space.moment(Moment::GiveWay);
         space.check()
-    }
-
-    fn check_and_resched(held: &walk::Held<Self>) -> Result<(), Stopped> {
-        let (space, _) = of_held(held);
-        space.require(space.held_rcu.get() == 0);
-        add(&space.relaxed);
-        space.check().map(|_| ())
     }
 
     fn identity(held: &walk::Held<Self>) -> Vma {

@@ -29,7 +29,8 @@ const UNTOUCHED: u32 = 100;
 /// VMAs with this identity or a higher one are added at once.
 const SMALL: u32 = 50;
 
-/// A sum that knows what has been added to it: of each address, how often, and as a part of what.
+/// A sum that records what has been added to it: each address, how often, and as a part of which
+/// VMA.
 struct Added {
     times: [u32; END],
     ids: [u32; END],
@@ -210,7 +211,7 @@ mod tests {
         assert_clean!(space);
     }
 
-    /// Nobody can wait for them long enough.
+    /// They are too short for a writer to interrupt them.
     #[test]
     fn small_vmas_are_added_in_rcu() {
         const VMAS: &[Vma] = &[
@@ -229,7 +230,7 @@ mod tests {
         assert_clean!(space);
     }
 
-    /// The reader lets go at the fifth address and goes on from there.
+    /// The reader unlocks the VMA at the fifth address and goes on from there.
     #[test]
     fn a_writer_waits_and_changes_nothing() {
         let space = Space::new(AB, &[(Moment::Added, 5, Act::Wait)]);
@@ -241,7 +242,7 @@ mod tests {
         assert_clean!(space);
     }
 
-    /// However often a writer comes, the reader gets forward.
+    /// However often a writer comes, the reader makes progress.
     #[test]
     fn a_writer_waits_all_the_time() {
         let space = Space::new(AB, &[(Moment::Added, 0, Act::Wait)]);
@@ -264,7 +265,7 @@ mod tests {
         assert_clean!(space);
     }
 
-    /// Between two VMAs `mmap_lock` is let go as well.
+    /// Between two VMAs `mmap_lock` is released as well.
     #[test]
     fn a_writer_waits_for_mmap_lock_at_the_end_of_a_vma() {
         let space = Space::new(AB, &[(Moment::Added, 10, Act::Wait)]);
@@ -302,8 +303,8 @@ mod tests {
     }
 
     /// Sums up all VMAs, with a writer that waits after so many addresses have been added, and
-    /// changes the address space to `$after` when the reader has let go. The sum has to consist of
-    /// `$expected`.
+    /// changes the address space to `$after` when the reader has released its lock. The sum has to
+    /// consist of `$expected`.
     macro_rules! changed_during_a_break {
         ($count:literal, [$($after:expr),*] => $range:expr, [$($expected:expr),*]) => {
             const SCRIPT: &[Step] = &[
@@ -575,7 +576,7 @@ mod tests {
         assert_clean!(space);
     }
 
-    /// The reader looks at no more than the piece that it is at.
+    /// The reader adds no more than the piece that it has begun.
     #[test]
     fn the_process_exits_in_the_middle_of_all() {
         for count in [1, 5, 10, 11, 20] {
@@ -607,7 +608,7 @@ mod tests {
         assert_clean!(space);
     }
 
-    /// It is looked at before each of them.
+    /// The reader checks this before each of them.
     #[test]
     fn the_process_exits_before_small_vmas() {
         const VMAS: &[Vma] = &[vma(50, 5, 10), vma(51, 10, 20), vma(52, 30, 40)];
@@ -620,7 +621,7 @@ mod tests {
         assert_clean!(space);
     }
 
-    /// Before the reader stays away for a writer, who does not come any more.
+    /// Before the reader stays away for a writer that does not come any more.
     #[test]
     fn the_process_exits_in_the_middle_of_one() {
         let space = Space::new(AB, &[(Moment::Added, 5, Act::Exit)]);
@@ -632,7 +633,7 @@ mod tests {
         assert_clean!(space);
     }
 
-    /// Also where no writer can stop the reader any more.
+    /// Also after the last restart, when no writer can stop the reader any more.
     #[test]
     fn the_process_exits_after_all_restarts() {
         const SCRIPT: &[Step] = &[

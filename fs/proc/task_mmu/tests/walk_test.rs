@@ -282,8 +282,7 @@ mod tests {
 
         assert_eq!(walk(&space), ids([1]));
         finished!(space, finds: 2, looks_again: 0, fallbacks: 0);
-        // It was asked whether there was a writer: at the gap, when the VMA had been left, and at
-        // the end.
+        // The reader has checked for a writer at the gap, when it had left the VMA, and at the end.
         assert_eq!(space.moments[Verify as usize].get(), 3);
     }
 
@@ -302,7 +301,7 @@ mod tests {
         let space = Space::new(GAP, &[(TryLock, 1, Act::Change(ELSEWHERE))]);
 
         assert_eq!(walk(&space), ids([1, 2]));
-        // The second gap was not made by anybody.
+        // No writer can have made the second gap.
         finished!(space, finds: 3, looks_again: 1, fallbacks: 0);
     }
 
@@ -315,7 +314,7 @@ mod tests {
         finished!(space, finds: 3, looks_again: 1, fallbacks: 0);
     }
 
-    /// What is seen of a gap while writers come may never have been so.
+    /// What is seen of a gap while writers come may never have been true at one moment.
     #[test]
     fn a_writer_while_a_gap_is_looked_at() {
         const ONE: &[Vma] = &[vma(1, 40, 50), vma(2, 60, 70)];

@@ -8,6 +8,7 @@
 
 use crate::{
     check::{Area, History, Who},
+    sums::GiveWay,
     walk::{self, AddressSpace, Event, LockError, StableVma},
 };
 use loom::{
@@ -837,7 +838,6 @@ impl<'a> AddressSpace for Model<'a> {
     type Locked = Locked<'a>;
     type Sleepable = Sleepable<'a>;
     type MmapLocked = MmapLocked<'a>;
-    type Identity = (Range<usize>, u8);
     type Snapshot = Snapshot<'a>;
     type Error = Infallible;
 
@@ -976,13 +976,6 @@ impl<'a> AddressSpace for Model<'a> {
         reader.events.borrow_mut().push(event);
     }
 
-    fn give_way(held: walk::Held<Self>) -> Result<&'a Reader<'a>, Infallible> {
-        let reader = reader_of(&held);
-        drop(held);
-        reader.require_idle("after giving way");
-        Ok(reader)
-    }
-
     fn check(_at: &walk::At<Self>) -> Result<(), Infallible> {
         Ok(())
     }
@@ -992,6 +985,17 @@ impl<'a> AddressSpace for Model<'a> {
         let in_rcu = reader.held_rcu.get() > 0;
         reader.require(!in_rcu, "the reader sleeps in an RCU section");
         Ok(())
+    }
+}
+
+impl<'a> GiveWay for Model<'a> {
+    type Identity = (Range<usize>, u8);
+
+    fn give_way(held: walk::Held<Self>) -> Result<&'a Reader<'a>, Infallible> {
+        let reader = reader_of(&held);
+        drop(held);
+        reader.require_idle("after giving way");
+        Ok(reader)
     }
 
     fn identity(held: &walk::Held<Self>) -> (Range<usize>, u8) {

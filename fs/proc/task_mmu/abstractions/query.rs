@@ -5,63 +5,67 @@
 //! C header: [`include/uapi/linux/fs.h`](srctree/include/uapi/linux/fs.h)
 
 use super::name::FileRef;
-use crate::{
+use core::mem::{size_of, MaybeUninit};
+use kernel::{
     bindings, error::to_result, ioctl::_IOWR, mm::virt::VmaRef, prelude::*, uaccess::UserPtr,
 };
-use core::mem::{size_of, MaybeUninit};
 
 /// The number of the `ioctl`.
-pub const PROCMAP_QUERY: u32 =
+pub(crate) const PROCMAP_QUERY: u32 =
     _IOWR::<bindings::procmap_query>(bindings::PROCFS_IOCTL_MAGIC as u32, 17);
 
 /// The flags of a query, and of the VMA in its answer: `enum procmap_query_flags`.
-pub mod flags {
-    use crate::bindings;
+pub(crate) mod flags {
+    use kernel::bindings;
 
     /// The VMA is readable, or has to be.
-    pub const READABLE: u64 = bindings::procmap_query_flags_PROCMAP_QUERY_VMA_READABLE as u64;
+    pub(crate) const READABLE: u64 =
+        bindings::procmap_query_flags_PROCMAP_QUERY_VMA_READABLE as u64;
     /// The VMA is writable, or has to be.
-    pub const WRITABLE: u64 = bindings::procmap_query_flags_PROCMAP_QUERY_VMA_WRITABLE as u64;
+    pub(crate) const WRITABLE: u64 =
+        bindings::procmap_query_flags_PROCMAP_QUERY_VMA_WRITABLE as u64;
     /// The VMA is executable, or has to be.
-    pub const EXECUTABLE: u64 = bindings::procmap_query_flags_PROCMAP_QUERY_VMA_EXECUTABLE as u64;
+    pub(crate) const EXECUTABLE: u64 =
+        bindings::procmap_query_flags_PROCMAP_QUERY_VMA_EXECUTABLE as u64;
     /// The VMA is shared, or has to be.
-    pub const SHARED: u64 = bindings::procmap_query_flags_PROCMAP_QUERY_VMA_SHARED as u64;
+    pub(crate) const SHARED: u64 = bindings::procmap_query_flags_PROCMAP_QUERY_VMA_SHARED as u64;
     /// If no VMA covers the address, the next one is wanted.
-    pub const COVERING_OR_NEXT: u64 =
+    pub(crate) const COVERING_OR_NEXT: u64 =
         bindings::procmap_query_flags_PROCMAP_QUERY_COVERING_OR_NEXT_VMA as u64;
     /// The VMA has to be one of a file.
-    pub const FILE_BACKED: u64 = bindings::procmap_query_flags_PROCMAP_QUERY_FILE_BACKED_VMA as u64;
+    pub(crate) const FILE_BACKED: u64 =
+        bindings::procmap_query_flags_PROCMAP_QUERY_FILE_BACKED_VMA as u64;
 }
 
 /// The longest name, in bytes.
-pub const PATH_MAX: usize = bindings::PATH_MAX as usize;
+pub(crate) const PATH_MAX: usize = bindings::PATH_MAX as usize;
 
 /// The fields of a query and its answer.
-pub type Fields = bindings::procmap_query;
+pub(crate) type Fields = bindings::procmap_query;
 
 /// The argument of a query, copied from user space.
-pub struct Query<'a> {
+pub(crate) struct Query<'a> {
     /// The fields.
-    pub fields: &'a mut Fields,
+    pub(crate) fields: &'a mut Fields,
     user: UserPtr,
     user_size: usize,
 }
 
 /// The memory of a [`Query`]: a C `struct procmap_query`.
-pub type QueryMemory = MaybeUninit<Fields>;
+pub(crate) type QueryMemory = MaybeUninit<Fields>;
 
 impl<'a> Query<'a> {
     /// The size of the argument up to the field `query_addr`, the smallest that has a question.
     const MIN_SIZE: usize =
         core::mem::offset_of!(bindings::procmap_query, query_addr) + size_of::<u64>();
 
-    /// Copies the argument to `memory`. What user space does not know of is zero.
+    /// Copies the argument to `memory`. Fields that user space has not passed are zero.
     ///
     /// Context: Process context, may sleep; no lock may be held. Errors: `EFAULT`; `EINVAL` if the
     /// argument is too short; `E2BIG` if it is longer than a page, or has something that is not
-    /// zero beyond what the kernel knows of.
+    /// zero beyond the fields of the kernel.
     #[inline]
-    pub fn copy_from_user(user: UserPtr, memory: &'a mut QueryMemory) -> Result<Self> {
+    pub(crate) fn copy_from_user(user: UserPtr, memory: &'a mut QueryMemory) -> Result<Self> {
         let mut size = 0u64;
         // SAFETY: The pointer is that of a variable of this size. The user address is checked.
         let left = unsafe {
@@ -74,7 +78,7 @@ impl<'a> Query<'a> {
         if left != 0 {
             return Err(EFAULT);
         }
-        if size > crate::page::PAGE_SIZE as u64 {
+        if size > kernel::page::PAGE_SIZE as u64 {
             return Err(E2BIG);
         }
         if size < Self::MIN_SIZE as u64 {
@@ -103,11 +107,11 @@ impl<'a> Query<'a> {
         })
     }
 
-    /// Copies the fields back, as far as user space knows of them.
+    /// Copies the fields back, as far as the argument of user space reaches.
     ///
     /// Context: Process context, may sleep; no lock may be held. Errors: `EFAULT`.
     #[inline]
-    pub fn copy_to_user(&self) -> Result {
+    pub(crate) fn copy_to_user(&self) -> Result {
         let size = self.user_size.min(size_of::<bindings::procmap_query>());
         // SAFETY: The structure has no padding, so that all of its bytes are initialised.
         let bytes = unsafe {
@@ -131,7 +135,7 @@ const _: () = assert!(
 ///
 /// Context: Process context, may sleep; no lock may be held. Errors: `EFAULT`.
 #[inline]
-pub fn copy_to_user(user: UserPtr, bytes: &[u8]) -> Result {
+pub(crate) fn copy_to_user(user: UserPtr, bytes: &[u8]) -> Result {
     // SAFETY: The bytes are borrowed. The user address is checked.
     let left =
         unsafe { bindings::copy_to_user(user.as_mut_ptr(), bytes.as_ptr().cast(), bytes.len()) };
@@ -143,16 +147,19 @@ pub fn copy_to_user(user: UserPtr, bytes: &[u8]) -> Result {
 }
 
 /// The largest build ID, in bytes.
-pub const BUILD_ID_SIZE_MAX: usize = bindings::BUILD_ID_SIZE_MAX as usize;
+pub(crate) const BUILD_ID_SIZE_MAX: usize = bindings::BUILD_ID_SIZE_MAX as usize;
 
-/// Returns the size of the build ID of the ELF file that a VMA maps, if what tells it is in the
-/// page cache. Nothing is waited for, and nobody is told that the file was read.
+/// Returns the size of the build ID of the ELF file that a VMA maps, if the part of the file that
+/// has it is in the page cache. This does not wait, and generates no event that the file was read.
 ///
 /// Context: Any. Errors: `EFAULT` if a part is not there, `EINVAL` if there is no build ID.
 ///
 /// Mirrors `build_id_parse_nofault`.
 #[inline]
-pub fn cached_build_id(vma: &VmaRef, build_id: &mut [u8; BUILD_ID_SIZE_MAX]) -> Result<usize> {
+pub(crate) fn cached_build_id(
+    vma: &VmaRef,
+    build_id: &mut [u8; BUILD_ID_SIZE_MAX],
+) -> Result<usize> {
     let mut size = 0;
     // SAFETY: By the type invariants the VMA is valid and cannot change. The buffer is as large as
     // it may have to be.
@@ -169,7 +176,7 @@ impl FileRef {
     ///
     /// Mirrors `build_id_parse_file`, see there for the errors.
     #[inline]
-    pub fn build_id(&self, build_id: &mut [u8; BUILD_ID_SIZE_MAX]) -> Result<usize> {
+    pub(crate) fn build_id(&self, build_id: &mut [u8; BUILD_ID_SIZE_MAX]) -> Result<usize> {
         let mut size = 0;
         // SAFETY: By the type invariants the file is valid. The buffer is as large as it may have
         // to be.
@@ -184,7 +191,7 @@ impl FileRef {
 ///
 /// Mirrors `vma_kernel_pagesize`.
 #[inline]
-pub fn kernel_page_size(vma: &VmaRef) -> usize {
+pub(crate) fn kernel_page_size(vma: &VmaRef) -> usize {
     // SAFETY: By the type invariants the VMA is valid and cannot change.
     unsafe { bindings::vma_kernel_pagesize(vma.as_ptr()) }
 }

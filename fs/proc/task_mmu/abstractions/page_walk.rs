@@ -4,7 +4,7 @@
 //!
 //! C header: `fs/proc/task_mmu/task_mmu.h`
 
-use crate::{
+use kernel::{
     bindings,
     mm::{
         virt::{flags, VmaRef},
@@ -13,29 +13,29 @@ use crate::{
 };
 
 #[cfg(CONFIG_PROC_PAGE_MONITOR)]
-pub use self::smaps::{show_rollup, show_smap_gate, MemSizeStats, SmapVma};
+pub(crate) use self::smaps::{show_rollup, show_smap_gate, MemSizeStats, SmapVma};
 
 #[cfg(CONFIG_NUMA)]
-pub use self::numa::{show_numa_map_values, Mempolicy, NumaMaps};
+pub(crate) use self::numa::{show_numa_map_values, Mempolicy, NumaMaps};
 
 /// Statistics of what is mapped in VMAs.
-pub trait PageStats {
+pub(crate) trait PageStats {
     /// Makes the statistics empty.
     fn clear(&mut self);
 
     /// Adds what is mapped from `start` to the end of the VMA.
     ///
-    /// Returns the address where this has ended. If it `may_stop`, this can be before the end of
-    /// the VMA, because somebody waits for what is locked or because the current task is being
-    /// killed; it is still after `start`.
+    /// Returns the address where this has ended: the end of the VMA, or less, but above `start`, if
+    /// the caller is the last user of the address space, or if it `may_stop` and a thread waits for
+    /// what is locked or the current task is being killed.
     ///
     /// Context: Process context, may sleep.
     fn gather<V: SleepableLock>(&mut self, vma: &V, start: usize, may_stop: bool) -> usize;
 
-    /// Adds all that is mapped in the VMA, if that has 512 pages at most, and its page tables are
-    /// all there is to look at.
+    /// Adds all that is mapped in the VMA, if it has at most 512 pages and only its page tables
+    /// need to be looked at.
     ///
-    /// Returns whether it has. Otherwise nothing is added.
+    /// Returns whether it has been added. Otherwise nothing is.
     ///
     /// Context: Process context, may be called in an RCU read-side critical section.
     fn gather_small(&mut self, _vma: &VmaRef) -> bool {
@@ -45,10 +45,10 @@ pub trait PageStats {
 
 /// Returns whether no page that the statistics count is mapped in this VMA.
 ///
-/// That is so for anonymous memory to which nobody has written: nothing but the zero page is
+/// This holds for anonymous memory that has not been written to: nothing but the zero page is
 /// mapped there.
 #[inline]
-pub fn is_untouched(vma: &VmaRef) -> bool {
+pub(crate) fn is_untouched(vma: &VmaRef) -> bool {
     // A driver may have mapped its own pages without setting `vm_ops`.
     if vma.flags() & (flags::PFNMAP | flags::MIXEDMAP) != 0 {
         return false;
@@ -68,17 +68,18 @@ pub fn is_untouched(vma: &VmaRef) -> bool {
 #[cfg(CONFIG_PROC_PAGE_MONITOR)]
 mod smaps {
     use super::*;
-    use crate::{fs::proc::show_map_gate, mm::vma_iter::GateVma, seq_file::SeqFile};
+    use crate::abstractions::show_map_gate;
     use core::ops::Range;
+    use kernel::{mm::vma_iter::GateVma, seq_file::SeqFile};
 
     /// How much memory of which kind is mapped: a C `struct mem_size_stats`.
     #[repr(transparent)]
-    pub struct MemSizeStats(bindings::mem_size_stats);
+    pub(crate) struct MemSizeStats(bindings::mem_size_stats);
 
     impl MemSizeStats {
         /// Makes empty statistics.
         #[inline]
-        pub fn new() -> Self {
+        pub(crate) fn new() -> Self {
             Self(pin_init::zeroed())
         }
     }
@@ -112,10 +113,10 @@ mod smaps {
         }
     }
 
-    #[cfg(CONFIG_KUNIT = "y")]
+    #[cfg(CONFIG_PROC_TASK_MMU_RUST_KUNIT_TEST)]
     impl MemSizeStats {
         /// Returns how much memory is mapped, in bytes.
-        pub fn resident(&self) -> usize {
+        pub(crate) fn resident(&self) -> usize {
             self.0.resident
         }
     }
@@ -130,14 +131,14 @@ mod smaps {
     /// What an entry of `/proc/PID/smaps` says of a VMA beside its first line and the statistics: a
     /// C `struct smap_vma`. It is a copy, for which the VMA need not be locked any more.
     #[repr(transparent)]
-    pub struct SmapVma(bindings::smap_vma);
+    pub(crate) struct SmapVma(bindings::smap_vma);
 
     impl SmapVma {
         /// Copies it from a VMA.
         ///
         /// Mirrors `get_smap_vma`.
         #[inline]
-        pub fn of(vma: &VmaRef) -> Self {
+        pub(crate) fn of(vma: &VmaRef) -> Self {
             // SAFETY: `vma` is valid and cannot change, by the invariants of its type.
             unsafe { Self::of_raw(vma.as_ptr()) }
         }
@@ -157,7 +158,7 @@ mod smaps {
         ///
         /// Mirrors `show_smap_values`.
         #[inline]
-        pub fn show(&self, m: &SeqFile, stats: &MemSizeStats) {
+        pub(crate) fn show(&self, m: &SeqFile, stats: &MemSizeStats) {
             // SAFETY: `m` is only used by this thread.
             unsafe { bindings::show_smap_values(m.as_ptr(), &self.0, &stats.0) }
         }
@@ -165,7 +166,7 @@ mod smaps {
 
     /// Prints the entry of `/proc/PID/smaps` for the gate VMA.
     #[inline]
-    pub fn show_smap_gate(m: &SeqFile, gate: &GateVma) {
+    pub(crate) fn show_smap_gate(m: &SeqFile, gate: &GateVma) {
         show_map_gate(m, gate);
         // SAFETY: `gate` is valid and never changes, by the invariants of its type.
         unsafe { SmapVma::of_raw(gate.as_ptr()) }.show(m, &MemSizeStats::new());
@@ -173,7 +174,7 @@ mod smaps {
 
     /// Prints `/proc/PID/smaps_rollup`. Mirrors `show_rollup`.
     #[inline]
-    pub fn show_rollup(m: &SeqFile, range: &Range<usize>, stats: &MemSizeStats) {
+    pub(crate) fn show_rollup(m: &SeqFile, range: &Range<usize>, stats: &MemSizeStats) {
         // SAFETY: `m` is only used by this thread.
         unsafe { bindings::show_rollup(m.as_ptr(), range.start, range.end, &stats.0) }
     }
@@ -182,13 +183,13 @@ mod smaps {
 #[cfg(CONFIG_NUMA)]
 mod numa {
     use super::*;
-    use crate::{seq_file::SeqFile, task::Task};
+    use kernel::{seq_file::SeqFile, task::Task};
     use pin_init::Zeroable;
 
     /// On which node how much memory is mapped: a C `struct numa_maps`.
     #[derive(Zeroable)]
     #[repr(transparent)]
-    pub struct NumaMaps(bindings::numa_maps);
+    pub(crate) struct NumaMaps(bindings::numa_maps);
 
     impl PageStats for NumaMaps {
         #[inline]
@@ -217,14 +218,14 @@ mod numa {
     /// # Invariants
     ///
     /// Owns a reference count on the `struct mempolicy`.
-    pub struct Mempolicy(*mut bindings::mempolicy);
+    pub(crate) struct Mempolicy(*mut bindings::mempolicy);
 
     impl Mempolicy {
         /// Returns the policy that a task has right now.
         ///
         /// Mirrors `get_task_mempolicy`.
         #[inline]
-        pub fn of(task: &Task) -> Self {
+        pub(crate) fn of(task: &Task) -> Self {
             // SAFETY: The task is valid. INVARIANT: The reference count that this takes is ours.
             Self(unsafe { bindings::get_task_mempolicy(task.as_ptr()) })
         }
@@ -242,7 +243,7 @@ mod numa {
     ///
     /// Mirrors `show_numa_map_values`.
     #[inline]
-    pub fn show_numa_map_values(
+    pub(crate) fn show_numa_map_values(
         m: &SeqFile,
         vma: &VmaRef,
         stats: &NumaMaps,

@@ -2,20 +2,16 @@
 
 //! What the lines of `/proc/PID/maps` and the answers to `PROCMAP_QUERY` say of a VMA.
 
-use crate::{
-    bindings,
-    error::from_err_ptr,
-    mm::{virt::VmaRef, vma_iter::RcuSection},
-    prelude::*,
-    seq_file::{Line, Place}, //
-};
 use core::{marker::PhantomData, ops::Range, ptr::NonNull};
+use kernel::{
+    bindings, error::from_err_ptr, mm::virt::VmaRef, page::PAGE_SHIFT, prelude::*, seq_file::Line,
+};
 
 /// Returns the major number of a device.
 ///
 /// Mirrors `MAJOR`.
 #[inline]
-pub fn major(device: bindings::dev_t) -> u32 {
+pub(crate) fn major(device: bindings::dev_t) -> u32 {
     device >> bindings::MINORBITS
 }
 
@@ -23,7 +19,7 @@ pub fn major(device: bindings::dev_t) -> u32 {
 ///
 /// Mirrors `MINOR`.
 #[inline]
-pub fn minor(device: bindings::dev_t) -> u32 {
+pub(crate) fn minor(device: bindings::dev_t) -> u32 {
     device & ((1 << bindings::MINORBITS) - 1)
 }
 
@@ -33,12 +29,12 @@ pub fn minor(device: bindings::dev_t) -> u32 {
 ///
 /// The pointer is that of a file that stays open for `'a`.
 #[derive(Clone, Copy)]
-pub struct VmaFile<'a>(NonNull<bindings::file>, PhantomData<&'a VmaRef>);
+pub(crate) struct VmaFile<'a>(NonNull<bindings::file>, PhantomData<&'a VmaRef>);
 
 impl<'a> VmaFile<'a> {
     /// Returns the file of `vma`, if it has one.
     #[inline]
-    pub fn of(vma: &'a VmaRef) -> Option<Self> {
+    pub(crate) fn of(vma: &'a VmaRef) -> Option<Self> {
         // SAFETY: By the type invariants the VMA is valid and cannot change.
         let file = unsafe { (*vma.as_ptr()).vm_file };
 
@@ -48,7 +44,7 @@ impl<'a> VmaFile<'a> {
 
     /// Returns the number of the inode that is shown to users.
     #[inline]
-    fn inode(self) -> u64 {
+    pub(crate) fn inode(self) -> u64 {
         self.device_and_inode().1
     }
 
@@ -56,7 +52,7 @@ impl<'a> VmaFile<'a> {
     ///
     /// Mirrors `file_user_inode`.
     #[inline]
-    pub fn device_and_inode(self) -> (bindings::dev_t, u64) {
+    pub(crate) fn device_and_inode(self) -> (bindings::dev_t, u64) {
         // SAFETY: By the type invariants the file is valid, and it keeps its inode alive.
         unsafe {
             let inode = bindings::file_user_inode(self.0.as_ptr());
@@ -66,7 +62,7 @@ impl<'a> VmaFile<'a> {
 
     /// Writes `MAJOR:MINOR INODE ` to a line.
     #[inline]
-    pub fn print_inode(self, line: &mut Line<'_>) {
+    pub(crate) fn print_inode(self, line: &mut Line<'_>) {
         let (device, inode) = self.device_and_inode();
 
         line.put_hexadecimal(u64::from(major(device)), 2);
@@ -81,7 +77,7 @@ impl<'a> VmaFile<'a> {
     ///
     /// Mirrors `file_user_path`.
     #[inline]
-    pub fn path(self) -> VmaPath<'a> {
+    pub(crate) fn path(self) -> VmaPath<'a> {
         // SAFETY: By the type invariants the file is valid.
         let path = unsafe { bindings::file_user_path(self.0.as_ptr()) };
 
@@ -91,7 +87,7 @@ impl<'a> VmaFile<'a> {
 
     /// Takes a reference, which outlives the lock of the VMA.
     #[inline]
-    pub fn get(self) -> FileRef {
+    pub(crate) fn get(self) -> FileRef {
         // SAFETY: By the type invariants the file is valid. INVARIANT: This count is ours.
         unsafe { bindings::get_file(self.0.as_ptr()) };
         FileRef(self.0)
@@ -103,7 +99,7 @@ impl<'a> VmaFile<'a> {
 /// # Invariants
 ///
 /// Owns a reference count on the file.
-pub struct FileRef(NonNull<bindings::file>);
+pub(crate) struct FileRef(NonNull<bindings::file>);
 
 // SAFETY: Any thread may use a file that it has a reference to, and drop the reference.
 unsafe impl Send for FileRef {}
@@ -111,15 +107,8 @@ unsafe impl Send for FileRef {}
 impl FileRef {
     /// Returns a raw pointer to the file.
     #[inline]
-    pub fn as_ptr(&self) -> *mut bindings::file {
+    pub(crate) fn as_ptr(&self) -> *mut bindings::file {
         self.0.as_ptr()
-    }
-
-    /// Returns the file.
-    #[inline]
-    pub fn file(&self) -> VmaFile<'_> {
-        // INVARIANT: The reference keeps the file open.
-        VmaFile(self.0, PhantomData)
     }
 }
 
@@ -132,7 +121,7 @@ impl Drop for FileRef {
 }
 
 /// What the last column of `/proc/PID/maps` says of a VMA.
-pub enum VmaName<'a> {
+pub(crate) enum VmaName<'a> {
     /// The path of the file.
     Path(VmaPath<'a>),
     /// A text that stands between these two others.
@@ -144,7 +133,11 @@ pub enum VmaName<'a> {
 /// # Invariants
 ///
 /// The pointer is that of the path of a file that is open for `'a`.
-pub struct VmaPath<'a>(*const bindings::path, PhantomData<&'a VmaRef>);
+pub(crate) struct VmaPath<'a>(*const bindings::path, PhantomData<&'a VmaRef>);
+
+/// What the text of a path depends on, at some moment: a C `struct d_path_seq`.
+#[derive(Default)]
+pub(crate) struct PathSeq(bindings::d_path_seq);
 
 /// Returns whether the memory has been given a name.
 ///
@@ -167,7 +160,7 @@ impl<'a> VmaName<'a> {
     ///
     /// Mirrors `get_vma_name`.
     #[inline]
-    pub fn of(vma: &'a VmaRef) -> Option<Self> {
+    pub(crate) fn of(vma: &'a VmaRef) -> Option<Self> {
         // SAFETY: By the type invariants the VMA is valid and cannot change.
         if !has_anon_name(vma) && unsafe { bindings::vma_is_unnamed(vma.as_ptr()) } {
             return None;
@@ -203,7 +196,7 @@ impl<'a> VmaName<'a> {
     /// Returns the name that memory has been given, which `vma` has instead of the path of its
     /// file.
     #[inline]
-    pub fn of_memory(vma: &'a VmaRef) -> Option<Self> {
+    pub(crate) fn of_memory(vma: &'a VmaRef) -> Option<Self> {
         has_anon_name(vma).then(|| Self::of(vma)).flatten()
     }
 
@@ -212,7 +205,7 @@ impl<'a> VmaName<'a> {
     /// Context: Process context, may sleep. Errors: `ENOMEM`, or `ENAMETOOLONG` if the name and the
     /// zero byte after it take more than that.
     #[inline]
-    pub fn copy(&self, size: usize) -> Result<NameBuffer> {
+    pub(crate) fn copy(&self, size: usize) -> Result<NameBuffer> {
         let mut buffer = KVec::<u8>::with_capacity(size, GFP_KERNEL)?;
         let memory: *mut u8 = buffer.spare_capacity_mut().as_mut_ptr().cast();
 
@@ -251,7 +244,7 @@ impl<'a> VmaName<'a> {
 /// # Invariants
 ///
 /// The bytes `used` are within the capacity of the buffer, and initialised.
-pub struct NameBuffer {
+pub(crate) struct NameBuffer {
     buffer: KVec<u8>,
     used: Range<usize>,
 }
@@ -259,7 +252,7 @@ pub struct NameBuffer {
 impl NameBuffer {
     /// Returns the name and the zero byte after it.
     #[inline]
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: By the type invariants.
         unsafe {
             core::slice::from_raw_parts(self.buffer.as_ptr().add(self.used.start), self.used.len())
@@ -270,7 +263,7 @@ impl NameBuffer {
 impl VmaName<'_> {
     /// Writes the name at the end of a line.
     #[inline]
-    pub fn print(&self, line: &mut Line<'_>) {
+    pub(crate) fn print(&self, line: &mut Line<'_>) {
         match self {
             Self::Path(path) => path.print(line),
             Self::Text(before, name, after) => {
@@ -287,7 +280,7 @@ impl VmaPath<'_> {
     ///
     /// Mirrors `seq_path`.
     #[inline]
-    pub fn print(&self, line: &mut Line<'_>) {
+    pub(crate) fn print(&self, line: &mut Line<'_>) {
         let fill = |room: *mut u8, size: usize| {
             let size = size.min(c_int::MAX as usize);
             // SAFETY: By the type invariants the path is valid. There is that much room.
@@ -311,7 +304,7 @@ impl VmaPath<'_> {
 
     /// Returns the addresses of the dentry and the mount.
     #[inline]
-    fn address(&self) -> (usize, usize) {
+    pub(crate) fn address(&self) -> (usize, usize) {
         // SAFETY: By the type invariants the path is valid.
         unsafe { ((*self.0).dentry as usize, (*self.0).mnt as usize) }
     }
@@ -321,20 +314,20 @@ impl VmaPath<'_> {
     ///
     /// Mirrors `d_path_begin`.
     #[inline]
-    fn seq(&self) -> Option<bindings::d_path_seq> {
-        let mut seq = bindings::d_path_seq::default();
+    pub(crate) fn seq(&self) -> Option<PathSeq> {
+        let mut seq = PathSeq::default();
 
         // SAFETY: By the type invariants the path is valid.
-        unsafe { bindings::d_path_begin(self.0, &mut seq) }.then_some(seq)
+        unsafe { bindings::d_path_begin(self.0, &mut seq.0) }.then_some(seq)
     }
 
     /// Returns `false` only if the text of the path is what it was at `seq`.
     ///
     /// Mirrors `d_path_retry`.
     #[inline]
-    fn has_changed_since(&self, seq: &bindings::d_path_seq) -> bool {
+    pub(crate) fn has_changed_since(&self, seq: &PathSeq) -> bool {
         // SAFETY: By the type invariants the path is valid.
-        unsafe { bindings::d_path_retry(self.0, seq) }
+        unsafe { bindings::d_path_retry(self.0, &seq.0) }
     }
 }
 
@@ -353,111 +346,9 @@ fn has_newline(text: &[u8]) -> bool {
     }) || rest.contains(&b'\n')
 }
 
-/// What the last line about a file said of that, to be said again.
-///
-/// It refers to nothing: what is kept of the file are addresses and numbers, which are compared
-/// with those of another VMA while that is locked. They stand for the same file only in the RCU
-/// section in which they were noted, because a dentry and a mount are freed a grace period after
-/// their last user is gone. Within the section a dentry may have been unlinked and given another
-/// inode. That is seen by the number of the inode, and by its hash list in the state of the path.
-#[derive(Default)]
-pub struct LastFile {
-    section: Option<RcuSection>,
-    dentry: usize,
-    mount: usize,
-    inode: u64,
-    seq: bindings::d_path_seq,
-    place: Place,
-    /// In the line from which they are, where these columns begin.
-    column: u32,
-    /// From there to the end of `MAJOR:MINOR INODE `.
-    inode_end: u32,
-    /// From there to the path.
-    path: u32,
-}
-
-/// What a line says of a file, taken from the line before.
-pub struct SameFile<'a>(&'a LastFile);
-
-impl LastFile {
-    /// Returns what the last line has said of `file`, if that stands in the buffer before the line
-    /// that begins now and is still right. The VMA of `file` is locked in `section`.
-    ///
-    /// What is returned may be printed when the VMA has been unlocked.
-    #[inline]
-    pub fn again(
-        &self,
-        file: VmaFile<'_>,
-        section: Option<RcuSection>,
-        line: &Line<'_>,
-    ) -> Option<SameFile<'_>> {
-        let path = file.path();
-        let (dentry, mount) = path.address();
-
-        let is_same = section.is_some()
-            && self.section == section
-            && self.dentry == dentry
-            && self.mount == mount
-            && self.inode == file.inode()
-            && line.is_before(self.place)
-            && !path.has_changed_since(&self.seq);
-        is_same.then_some(SameFile(self))
-    }
-
-    /// Ends a line by what it says of `file`, whose VMA is locked in `section`: `MAJOR:MINOR
-    /// INODE`, and the path at the column `column` or behind that.
-    #[inline(never)]
-    pub fn print(
-        &mut self,
-        file: VmaFile<'_>,
-        section: Option<RcuSection>,
-        line: &mut Line<'_>,
-        column: usize,
-    ) {
-        let path = file.path();
-        let seq = path.seq();
-        let start = line.column();
-        file.print_inode(line);
-        let inode_end = line.column();
-        line.pad_to(column);
-        let text = line.column();
-        path.print(line);
-
-        let (dentry, mount) = path.address();
-        *self = Self {
-            section: section.filter(|_| seq.is_some()),
-            dentry,
-            mount,
-            inode: file.inode(),
-            seq: seq.unwrap_or_default(),
-            place: line.place(start),
-            column: start as u32,
-            inode_end: (inode_end - start) as u32,
-            path: (text - start) as u32,
-        };
-    }
-}
-
-impl SameFile<'_> {
-    /// Ends a line like [`LastFile::print`].
-    #[inline(always)]
-    pub fn print(self, line: &mut Line<'_>, column: usize) {
-        let Self(last) = self;
-        if last.column as usize == line.column() {
-            line.put_copy_of(last.place, 0..last.place.len());
-        } else {
-            line.out_of_line(|line| {
-                line.put_copy_of(last.place, 0..last.inode_end as usize);
-                line.pad_to(column);
-                line.put_copy_of(last.place, last.path as usize..last.place.len());
-            });
-        }
-    }
-}
-
 /// Returns the offset of a VMA in what it maps, in bytes.
 #[inline]
-pub fn offset(vma: &VmaRef) -> u64 {
+pub(crate) fn offset(vma: &VmaRef) -> u64 {
     // SAFETY: By the type invariants the VMA is valid and cannot change.
-    unsafe { ((*vma.as_ptr()).vm_pgoff as u64) << crate::page::PAGE_SHIFT }
+    unsafe { ((*vma.as_ptr()).vm_pgoff as u64) << PAGE_SHIFT }
 }

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What readers of VMAs meet, for those that observe them.
+//! Events of readers of VMAs, for tracing and statistics.
 //!
 //! Each event is a tracepoint `task_mmu:vma_walk_*` with the address space and an address, and is
 //! counted in `/sys/kernel/debug/task_mmu/events`.
 //!
-//! Context of all functions: Any. None of them has anything to do with a reader that nobody
-//! interferes with.
+//! Context of all functions: Any. None of them is called for a reader that no writer interferes
+//! with.
 //!
 //! C header: `fs/proc/task_mmu/task_mmu.h`
 
-use crate::{bindings, mm::MmWithUser};
+use kernel::{bindings, mm::MmWithUser};
 
 /// Why a reader looks for a VMA again.
 #[derive(Clone, Copy)]
 #[repr(u32)]
-pub enum RetryReason {
+pub(crate) enum RetryReason {
     /// What was found is being changed, has been recycled for another address space, or has too
     /// many readers. The reader sleeps for a moment first.
     Contended = bindings::vma_walk_event_VMA_WALK_FALLBACK_CONTENDED,
@@ -26,7 +26,7 @@ pub enum RetryReason {
 /// Why a reader of VMAs needs `mmap_lock`.
 #[derive(Clone, Copy)]
 #[repr(u32)]
-pub enum FallbackReason {
+pub(crate) enum FallbackReason {
     /// A VMA was being changed, or has too many readers, and has been waited for.
     Contended = bindings::vma_walk_event_VMA_WALK_FALLBACK_CONTENDED,
     /// A VMA was detached before it could be locked, once more after some retries.
@@ -43,22 +43,22 @@ pub enum FallbackReason {
 
 /// A VMA could not be locked, and what is mapped from `addr` on is looked up again.
 #[inline]
-pub fn retry(mm: &MmWithUser, addr: usize, reason: RetryReason) {
+pub(crate) fn retry(mm: &MmWithUser, addr: usize, reason: RetryReason) {
     // SAFETY: The pointer is valid since it comes from a reference.
     unsafe { bindings::count_vma_walk_retry(mm.as_raw(), addr, reason as u32) };
 }
 
 /// `mmap_lock` is needed to find what is mapped from `addr` on.
 #[inline]
-pub fn fallback(mm: &MmWithUser, addr: usize, reason: FallbackReason) {
+pub(crate) fn fallback(mm: &MmWithUser, addr: usize, reason: FallbackReason) {
     // SAFETY: The pointer is valid since it comes from a reference. The reason is one of
     // `enum vma_walk_event`, for each of which there is a counter.
     unsafe { bindings::count_vma_walk_fallback(mm.as_raw(), addr, reason as u32) };
 }
 
-/// What was locked has been let go for a writer that waits. The reader goes on from `addr`.
+/// The reader has released its lock for a writer that waits, and goes on from `addr`.
 #[inline]
-pub fn give_way(mm: &MmWithUser, addr: usize) {
+pub(crate) fn give_way(mm: &MmWithUser, addr: usize) {
     // SAFETY: The pointer is valid since it comes from a reference.
     unsafe { bindings::count_vma_walk_give_way(mm.as_raw(), addr) };
 }
