@@ -298,8 +298,21 @@ def test_trace():
     return program(guest.KERNEL, "trace", "proc-maps-trace", 1500)
 
 
-def test_trace_long():
-    return program(guest.KERNEL, "trace-long", "proc-maps-trace -n 20000", 8 * 3600)
+def trace_rounds(priority):
+    return program(guest.KERNEL, f"trace-long-{priority}", f"proc-maps-trace -n 20000 -f maps_rounds -v {priority}",
+                   8 * 3600)
+
+
+def test_trace_long_normal():
+    return trace_rounds("normal")
+
+
+def test_trace_long_nice():
+    return trace_rounds("nice")
+
+
+def test_trace_long_idle():
+    return trace_rounds("idle")
 
 
 def maple_trees(name):
@@ -461,7 +474,9 @@ MORE = {
 LONG = {
     "model-long": Piece("as model, with two writers everywhere", [Job(test_model_long, 1800)]),
     "torture-long": Piece("20,000,000 lines of proc-maps-torture", [Job(test_torture_long, 100)], "slim"),
-    "trace-long": Piece("as trace, 20,000 rounds of each kind", [Job(test_trace_long, 6 * 3600)], "slim"),
+    "trace-long": Piece("20,000 rounds beside readers of each file, size of buffer and priority",
+                        [Job(test_trace_long_normal, 3600, 1), Job(test_trace_long_nice, 3600, 1),
+                         Job(test_trace_long_idle, 3600, 1)], "slim"),
     "kasan": Piece("as debug, also with KASAN and kmemleak, and 1,000,000 lines of torture", [Job(test_kasan, 2100)], "kasan"),
     "kcsan": Piece("the same with KCSAN", [Job(test_kcsan, 1600)], "kcsan"),
 }

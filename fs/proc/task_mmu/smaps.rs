@@ -12,6 +12,7 @@ use crate::{
 };
 use kernel::{
     fs::proc::{PidFile, PidInode},
+    preempt,
     prelude::*,
     seq_file::{Index, Operations, SeqFile},
 };
@@ -58,9 +59,13 @@ impl Operations for Smaps {
         match entry.sum(last_pos, &mut stats)? {
             Entry::Vma(held) => {
                 let values = SmapVma::of(held.vma());
+                // As in `maps`, the reader does not lose its CPU while a line is printed with the VMA
+                // locked.
+                let on_cpu = preempt::disable_unless_rt();
                 // There is no RCU section from one entry to the next in which a file could be the
                 // same.
                 let released = print(m, held, &mut LastFile::default(), Held::release);
+                drop(on_cpu);
                 values.show(m, &stats);
                 Ok(Printed::Vma(released))
             }
