@@ -9,6 +9,7 @@ import hashlib
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import tempfile
 
@@ -94,12 +95,12 @@ def checkpatch():
 
 
 # What tells checkpatch.pl that it is in a kernel's tree, and what it reads there.
-TOP = ("COPYING", "CREDITS", "Kbuild", "MAINTAINERS", "Makefile", "README", "Documentation", "LICENSES", "arch",
-       "include", "drivers", "fs", "init", "ipc", "kernel", "lib", "scripts")
+TOP = ("COPYING", "CREDITS", "Kbuild", "MAINTAINERS", "Makefile", "README", "Documentation", "arch", "include",
+       "drivers", "fs", "init", "ipc", "kernel", "lib", "scripts")
 
 
 def b4():
-    """Each set as a branch over the one before, as it is before b4 sends it; without network."""
+    """Each set as a branch over the ones before, as it is before b4 sends it; without network."""
     with lock():
         mails, _ = series.export(quiet=True)
     CLEAN.mkdir(exist_ok=True)
@@ -115,6 +116,7 @@ def b4():
     with tempfile.TemporaryDirectory() as tmp:
         folder = pathlib.Path(tmp)
         series.scratch(folder, series.commits())
+        shutil.copytree(BASE / "LICENSES", folder / "LICENSES")
         for name in TOP:
             if not (folder / name).exists():
                 (folder / name).symlink_to(BASE / name)
@@ -123,20 +125,22 @@ def b4():
             git("config", key, value, cwd=folder)
         git("add", "-A", cwd=folder)
         git("commit", "-q", "-m", "what else checkpatch.pl reads", cwd=folder)
-        before = "series"
-        for name, patches in mails.items():
-            git("checkout", "-q", "-b", f"b4/{name}", cwd=folder)
+        ends = [git("rev-parse", "HEAD", cwd=folder).decode().strip()]
+        for patches in mails.values():
             git("am", "-q", *patches[1:], cwd=folder)
-            if not stamps[name].exists():
-                for step in (["--enroll", before, "--force"], ["--check"]):
-                    done = subprocess.run(["b4", "--offline-mode", "prep", *step], cwd=folder, capture_output=True,
-                                          text=True, stdin=subprocess.DEVNULL)
-                said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
-                if f"Success: {len(patches) - 1}, Warning: 0, Error: 0" in said:
-                    stamps[name].touch()
-                else:
-                    bad += [f"{name}:", *(said + done.stderr).splitlines()[-40:]]
-            before = f"b4/{name}"
+            ends.append(git("rev-parse", "HEAD", cwd=folder).decode().strip())
+        for (name, patches), start, end in zip(mails.items(), ends, ends[1:]):
+            if stamps[name].exists():
+                continue
+            git("checkout", "-q", "-b", f"b4/{name}", end, cwd=folder)
+            for step in (["--enroll", start], ["--check"]):
+                done = subprocess.run(["b4", "--offline-mode", "prep", *step], cwd=folder, capture_output=True,
+                                      text=True, stdin=subprocess.DEVNULL)
+            said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+            if f"Success: {len(patches) - 1}, Warning: 0, Error: 0" in said:
+                stamps[name].touch()
+            else:
+                bad += [f"{name}:", *said.splitlines()[-40:]]
     if bad:
         raise Failed("\n".join(["b4 prep --check says:", *bad]))
 

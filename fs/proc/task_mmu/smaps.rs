@@ -59,8 +59,8 @@ impl Operations for Smaps {
         match entry.sum(last_pos, &mut stats)? {
             Entry::Vma(held) => {
                 let values = SmapVma::of(held.vma());
-                // As in `maps`, the reader does not lose its CPU while a line is printed with the VMA
-                // locked.
+                // As in `maps`, the reader does not lose its CPU while it prints a line with the
+                // VMA locked.
                 let on_cpu = preempt::disable_unless_rt();
                 // There is no RCU section from one entry to the next in which a file could be the
                 // same.
