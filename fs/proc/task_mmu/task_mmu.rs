@@ -22,12 +22,14 @@
 //! names from C. How page tables are looked at, and what else is printed, is C: `smaps_gather()`,
 //! `show_smap_values()` and others of `fs/proc/task_mmu.c`. The `ioctl` of `maps` is in `query.rs`.
 //!
+//! What the module calls of C is wrapped in types by `abstractions.rs` and the folder of that name.
+//!
 //! `fs/proc/task_mmu.c` decides by the parameter `task_mmu.rust` which of the two implementations a
 //! file gets when it is opened.
 //!
 //! Reference: `Documentation/filesystems/proc-task-mmu.rst`
 
-// Types say what may be done, so that the protocols and files need nothing else.
+// Only `abstractions` and the tables of operations need it.
 #![deny(unsafe_code)]
 // Without smaps or numa_maps, less of the protocols is used.
 #![cfg_attr(not(all(CONFIG_PROC_PAGE_MONITOR, CONFIG_NUMA)), allow(dead_code))]
@@ -52,7 +54,7 @@ mod smaps;
 mod sums;
 mod walk;
 
-// What declares the suites is not safe.
+// `#[kunit_tests]` expands to unsafe code.
 #[cfg(CONFIG_PROC_TASK_MMU_RUST_KUNIT_TEST)]
 #[allow(unsafe_code)]
 mod tests;
