@@ -3,15 +3,9 @@
 //! What is tried: address spaces, what writers do to them, and readers.
 
 use crate::{
-    check::Area,
+    history::{Area, EMPTY, SMALL},
     writers::Op::{self, *},
 };
-
-/// The kind of a VMA in which nothing is to be added to a sum.
-pub(crate) const EMPTY: u8 = 9;
-
-/// The kind of a VMA that is added to a sum at once.
-pub(crate) const SMALL: u8 = 8;
 
 /// What a reader does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

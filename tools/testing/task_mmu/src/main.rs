@@ -55,6 +55,7 @@
 
 mod cases;
 mod check;
+mod history;
 mod model;
 #[path = "../../../../fs/proc/task_mmu/sums.rs"]
 mod sums;
@@ -62,8 +63,8 @@ mod sums;
 mod walk;
 mod writers;
 
-use cases::{Case, Kind, EMPTY, SMALL};
-use check::{Area, History, Who};
+use cases::{Case, Kind};
+use history::{Area, History, Who, EMPTY, SMALL};
 use model::{Fault, Lookups, Model, Reader, Space};
 use std::{
     collections::BTreeMap,

@@ -7,7 +7,7 @@
 //! threads see them in one order: weaker memory orders are not modelled.
 
 use crate::{
-    check::{Area, History, Who},
+    history::{Area, History, Who},
     sums::GiveWay,
     walk::{self, AddressSpace, Event, LockError, StableVma},
 };

@@ -8,7 +8,7 @@
 //! it is detached.
 
 use crate::{
-    check::{Area, Who},
+    history::{Area, Who},
     model::Space,
 };
 use std::ops::Range;
