@@ -17,8 +17,8 @@ make shell    a shell in the guest (leave it with `exit`)
 make test     what tells a broken series from a sound one; prints KTAP and at the
               end N passed, N failed, N skipped (minutes)
 make test-all all of that, a kernel with lockdep and other checks, each commit,
-              other configurations, the kernel's tests of mm (half an hour, the
-              first time an hour)
+              other configurations, the kernel's tests of mm (an hour and a half,
+              the first time two and a half)
 make test-debug
               the tests and a million lines of torture on kernels with KASAN,
               kmemleak, lockdep, KCSAN (hours the first time)

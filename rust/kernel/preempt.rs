@@ -23,6 +23,14 @@ pub struct Guard(NotThreadSafe);
 ///
 /// Context: Any. Until the result is gone the caller must not sleep.
 ///
+/// # Examples
+///
+/// ```
+/// let guard = kernel::preempt::disable_unless_rt();
+/// // Something short that other threads wait for.
+/// drop(guard);
+/// ```
+///
 /// Mirrors `preempt_disable`.
 #[inline]
 pub fn disable_unless_rt() -> Guard {

@@ -14,6 +14,22 @@ use crate::{
 /// A snapshot of `mm_lock_seq`. It tells later whether a writer may have held `mmap_lock` at that
 /// moment or has taken it since.
 ///
+/// # Examples
+///
+/// ```
+/// # use kernel::{mm::test_mm::{TestMm, PROT_READ}, page::PAGE_SIZE};
+/// # let (start, end) = (0x1000_0000, 0x1000_0000 + PAGE_SIZE);
+/// # let mm = TestMm::attach()?;
+/// let speculation = mm.mmap_lock_speculate_begin();
+/// // What is read of the address space here was there at one moment.
+/// assert!(!speculation.retry());
+///
+/// mm.map(start..end, PROT_READ)?;
+/// assert!(speculation.retry());
+/// assert!(speculation.writers_since());
+/// # Ok::<(), Error>(())
+/// ```
+///
 /// # Invariants
 ///
 /// `seq` is the value that `mm_lock_seq` of `mm` had at that moment.
@@ -55,6 +71,19 @@ impl MmWithUser {
     /// Takes `mmap_lock` for reading unless a fatal signal arrives first.
     ///
     /// Context: Process context, may sleep. Errors: `EINTR`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::{mm::test_mm::{TestMm, PROT_READ}, page::PAGE_SIZE};
+    /// # let (start, end) = (0x1000_0000, 0x1000_0000 + PAGE_SIZE);
+    /// # let mm = TestMm::attach()?;
+    /// # mm.map(start..end, PROT_READ)?;
+    /// let guard = mm.mmap_read_lock_killable()?;
+    /// assert!(guard.vma_lookup(start).is_some());
+    /// assert!(guard.vma_lookup(end).is_none());
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline]
     pub fn mmap_read_lock_killable(&self) -> Result<MmapReadGuard<'_>> {
         // SAFETY: The pointer is valid since self is a reference.

@@ -63,7 +63,8 @@ use crate::{preempt, sync::rcu};
 
 /// The memory that a [`VmaIter`] works in: a C `struct vma_iterator`.
 ///
-/// It is separate from the iterator, so that the iterator is small and cheap to move.
+/// It is separate from the iterator, so that the iterator is small and cheap to move. [`VmaIter`]
+/// has an example.
 pub struct VmaIterState {
     iter: Opaque<bindings::vma_iterator>,
     /// How many RCU sections have been entered.
@@ -84,7 +85,7 @@ impl VmaIterState {
 /// Identifies an RCU section among those that the iterators of one [`VmaIterState`] have entered.
 ///
 /// If it is the same at two moments, RCU was not left between them, and no memory that is freed
-/// after a grace period has been used for something else.
+/// after a grace period has been used for something else. [`LockedVma`] has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RcuSection(u32);
 
@@ -114,6 +115,12 @@ impl Default for VmaIterState {
 ///     }
 ///     Ok(count)
 /// }
+/// # use kernel::{mm::test_mm::{TestMm, PROT_READ}, page::PAGE_SIZE};
+/// # let (start, end) = (0x1000_0000, 0x1000_0000 + PAGE_SIZE);
+/// # let mm = TestMm::attach()?;
+/// # mm.map(start..end, PROT_READ)?;
+/// assert_eq!(count(&mm)?, 1);
+/// # Ok::<(), Error>(())
 /// ```
 ///
 /// # Invariants
@@ -181,6 +188,22 @@ impl<'a> VmaIter<'a> {
     /// `addr` on.
     ///
     /// Context: Any.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::mm::vma_iter::{VmaIter, VmaIterState};
+    ///
+    /// # use kernel::{mm::test_mm::{TestMm, PROT_READ}, page::PAGE_SIZE};
+    /// # let (start, end) = (0x1000_0000, 0x1000_0000 + PAGE_SIZE);
+    /// # let mm = TestMm::attach()?;
+    /// # mm.map(start..end, PROT_READ)?;
+    /// let mut state = VmaIterState::new();
+    /// let mut iter = VmaIter::new(&mm, &mut state);
+    /// assert!(!iter.is_end(start));
+    /// assert!(iter.is_end(end));
+    /// # Ok::<(), Error>(())
+    /// ```
     #[cfg(CONFIG_PER_VMA_LOCK)]
     pub fn is_end(&mut self, addr: usize) -> bool {
         let _rcu = rcu::read_lock();
@@ -219,6 +242,31 @@ impl<'a> VmaIter<'a> {
 }
 
 /// A VMA under `mmap_lock` held for reading, and an iterator that stands at it.
+///
+/// # Examples
+///
+/// Exchanging `mmap_lock` for the lock of one VMA:
+///
+/// ```
+/// use kernel::mm::vma_iter::{VmaIter, VmaIterState};
+///
+/// # use kernel::{mm::test_mm::{TestMm, PROT_READ}, page::PAGE_SIZE};
+/// # let (start, end) = (0x1000_0000, 0x1000_0000 + PAGE_SIZE);
+/// # let mm = TestMm::attach()?;
+/// # mm.map(start..end, PROT_READ)?;
+/// let mut state = VmaIterState::new();
+/// let vma = VmaIter::new(&mm, &mut state).find_under_mmap_lock(start)?.ok_or(ENOENT)?;
+/// assert_eq!(vma.start(), start);
+/// assert!(!vma.is_contended());
+///
+/// # #[cfg(CONFIG_PER_VMA_LOCK)]
+/// match vma.start_read() {
+///     Ok(locked) => assert_eq!(locked.end(), end),
+///     // It has too many readers. `mmap_lock` is still held.
+///     Err(vma) => drop(vma.unlock()),
+/// }
+/// # Ok::<(), Error>(())
+/// ```
 ///
 /// # Invariants
 ///
@@ -320,6 +368,25 @@ impl Deref for MmapVma<'_> {
 
 /// An iterator over the VMAs of an address space in an RCU section.
 ///
+/// # Examples
+///
+/// ```
+/// use kernel::mm::vma_iter::{VmaIter, VmaIterState};
+///
+/// # use kernel::{mm::test_mm::{TestMm, PROT_READ}, page::PAGE_SIZE};
+/// # let (start, end) = (0x1000_0000, 0x1000_0000 + PAGE_SIZE);
+/// # let mm = TestMm::attach()?;
+/// # mm.map(start..end, PROT_READ)?;
+/// let mut state = VmaIterState::new();
+/// let mut rcu = VmaIter::new(&mm, &mut state).enter_rcu(0);
+/// rcu.set(end);
+/// // There is no VMA above that address, so the RCU section has been left.
+/// let iter = rcu.next().err().ok_or(EINVAL)?;
+/// let found = iter.enter_rcu(start).next();
+/// assert!(found.is_ok());
+/// # Ok::<(), Error>(())
+/// ```
+///
 /// # Invariants
 ///
 /// The position of the iterator was set in the RCU section that `rcu` holds open.
@@ -374,7 +441,7 @@ impl<'a> RcuVmaIter<'a> {
     }
 }
 
-/// Why a VMA could not be read-locked.
+/// Why a VMA could not be read-locked. [`FoundVma`] has an example.
 #[cfg(CONFIG_PER_VMA_LOCK)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartReadError {
@@ -388,6 +455,27 @@ pub enum StartReadError {
 /// A VMA that was found in an RCU section, and the iterator that found it.
 ///
 /// There is only one thing to do with it: try to lock it.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::mm::vma_iter::{StartReadError, VmaIter, VmaIterState};
+///
+/// # use kernel::{mm::test_mm::{TestMm, PROT_READ}, page::PAGE_SIZE};
+/// # let (start, end) = (0x1000_0000, 0x1000_0000 + PAGE_SIZE);
+/// # let mm = TestMm::attach()?;
+/// # mm.map(start..end, PROT_READ)?;
+/// let mut state = VmaIterState::new();
+/// let found = VmaIter::new(&mm, &mut state).enter_rcu(0).next().ok().ok_or(ENOENT)?;
+/// match found.start_read() {
+///     Ok(vma) => assert_eq!((vma.start(), vma.end()), (start, end)),
+///     // The VMA that took its place is found from where the iterator was before.
+///     Err((StartReadError::Detached, iter)) => drop(iter.enter_rcu(0)),
+///     // To take `mmap_lock` is to wait for the writer.
+///     Err((StartReadError::Contended, iter)) => drop(iter.find_under_mmap_lock(0)?),
+/// }
+/// # Ok::<(), Error>(())
+/// ```
 ///
 /// # Invariants
 ///
@@ -473,6 +561,35 @@ fn is_contended(guard: &VmaReadGuard<'_>) -> bool {
 }
 
 /// A read-locked VMA, and an iterator that stands at it, in an RCU section.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::mm::vma_iter::{VmaIter, VmaIterState};
+///
+/// # use kernel::{mm::test_mm::{TestMm, PROT_READ}, page::PAGE_SIZE};
+/// # let (start, end) = (0x1000_0000, 0x1000_0000 + PAGE_SIZE);
+/// # let mm = TestMm::attach()?;
+/// # mm.map(start..end, PROT_READ)?;
+/// # mm.map(end + PAGE_SIZE..end + 2 * PAGE_SIZE, PROT_READ)?;
+/// let mut state = VmaIterState::new();
+/// let found = VmaIter::new(&mm, &mut state).enter_rcu(0).next().ok().ok_or(ENOENT)?;
+/// let first = found.start_read().ok().ok_or(EAGAIN)?;
+/// assert!(!first.is_contended());
+/// let section = first.section();
+/// let pos = first.end();
+///
+/// let found = first.unlock_in_rcu().next().ok().ok_or(ENOENT)?;
+/// let mut second = found.start_read().ok().ok_or(EAGAIN)?;
+/// // RCU has not been left since the first VMA was found.
+/// assert_eq!(second.section(), section);
+/// // A page lies between the two.
+/// assert!(second.gap_from(pos));
+///
+/// let end = second.end();
+/// assert!(second.unlock().is_end(end));
+/// # Ok::<(), Error>(())
+/// ```
 ///
 /// # Invariants
 ///
@@ -589,6 +706,27 @@ impl Deref for LockedVma<'_> {
 ///
 /// A writer of the VMA has to wait meanwhile, with `mmap_lock` held.
 ///
+/// # Examples
+///
+/// ```
+/// use kernel::{alloc::KVec, mm::vma_iter::{VmaIter, VmaIterState}};
+///
+/// # use kernel::{mm::test_mm::{TestMm, PROT_READ}, page::PAGE_SIZE};
+/// # let (start, end) = (0x1000_0000, 0x1000_0000 + PAGE_SIZE);
+/// # let mm = TestMm::attach()?;
+/// # mm.map(start..end, PROT_READ)?;
+/// let mut state = VmaIterState::new();
+/// let found = VmaIter::new(&mm, &mut state).enter_rcu(0).next().ok().ok_or(ENOENT)?;
+/// let vma = found.start_read().ok().ok_or(EAGAIN)?.leave_rcu();
+/// // This may sleep.
+/// let mut starts = KVec::new();
+/// starts.push(vma.start(), GFP_KERNEL)?;
+/// assert!(!vma.is_contended());
+/// // The walk goes on in another RCU section.
+/// assert!(vma.unlock().enter_rcu(end).next().is_err());
+/// # Ok::<(), Error>(())
+/// ```
+///
 /// # Invariants
 ///
 /// The VMA is attached to the address space of `iter`.
@@ -637,6 +775,25 @@ impl Deref for SleepableVma<'_> {
 
 /// A VMA that is locked in a way that lets its owner sleep.
 ///
+/// # Examples
+///
+/// ```
+/// use kernel::mm::vma_iter::{SleepableLock, VmaIter, VmaIterState};
+///
+/// /// Something that may sleep, so that it cannot be done with a `LockedVma`.
+/// fn size<V: SleepableLock>(vma: &V) -> usize {
+///     vma.end() - vma.start()
+/// }
+/// # use kernel::{mm::test_mm::{TestMm, PROT_READ}, page::PAGE_SIZE};
+/// # let (start, end) = (0x1000_0000, 0x1000_0000 + PAGE_SIZE);
+/// # let mm = TestMm::attach()?;
+/// # mm.map(start..end, PROT_READ)?;
+/// let mut state = VmaIterState::new();
+/// let vma = VmaIter::new(&mm, &mut state).find_under_mmap_lock(0)?.ok_or(ENOENT)?;
+/// assert_eq!(size(&vma), PAGE_SIZE);
+/// # Ok::<(), Error>(())
+/// ```
+///
 /// # Safety
 ///
 /// For as long as a value of the type exists, its VMA is attached to an address space and cannot
@@ -665,6 +822,15 @@ impl MmWithUser {
     /// Other readers may still take and drop references for a moment.
     ///
     /// Context: Any.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let mm = kernel::mm::test_mm::TestMm::attach()?;
+    /// // The thread that it is attached to uses it, too.
+    /// assert!(!mm.is_last_user());
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline]
     pub fn is_last_user(&self) -> bool {
         // SAFETY: The pointer is valid since self is a reference, and the field is only accessed
@@ -678,6 +844,16 @@ impl MmWithUser {
     }
 
     /// Returns the gate VMA, if the architecture has one for this address space.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let mm = kernel::mm::test_mm::TestMm::attach()?;
+    /// if let Some(gate) = mm.gate_vma() {
+    ///     assert!(!gate.as_ptr().is_null());
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn gate_vma(&self) -> Option<GateVma> {
         // SAFETY: The pointer is valid since self is a reference.
         let vma = NonNull::new(unsafe { bindings::get_gate_vma(self.as_raw()) })?;

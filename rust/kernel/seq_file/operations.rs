@@ -47,6 +47,58 @@ pub type Index = bindings::loff_t;
 /// A cursor is a record until it is shown, which turns it into what `next` goes on from. Whichever
 /// of the two is left at the end of a chunk is dropped first, then the session, and then `stop` is
 /// called.
+///
+/// # Examples
+///
+/// A file of one line:
+///
+/// ```
+/// use kernel::seq_file::{Index, Operations, SeqFile};
+///
+/// struct Answer(u64);
+///
+/// impl Operations for Answer {
+///     type State = ();
+///     type Session = u64;
+///     type Cursor<'s> = &'s u64;
+///     type AfterShow<'s> = ();
+///
+///     fn start(&self, index: Index) -> Result<Option<u64>> {
+///         Ok((index == 0).then_some(self.0))
+///     }
+///
+///     fn first<'s>(
+///         &self,
+///         _state: &mut (),
+///         session: &'s mut u64,
+///         _index: &mut Index,
+///     ) -> Result<Option<&'s u64>> {
+///         Ok(Some(session))
+///     }
+///
+///     fn next<'s>(
+///         &self,
+///         _state: &mut (),
+///         _shown: (),
+///         index: &mut Index,
+///     ) -> Result<Option<&'s u64>> {
+///         *index += 1;
+///         Ok(None)
+///     }
+///
+///     fn show<'s>(&self, _state: &mut (), m: &SeqFile, number: &'s u64) -> Result {
+///         let mut line = m.line();
+///         line.put_decimal(*number);
+///         line.finish();
+///         Ok(())
+///     }
+/// }
+///
+/// let file = Answer(42);
+/// assert_eq!(file.start(0)?, Some(42));
+/// assert_eq!(file.start(1)?, None);
+/// # Ok::<(), Error>(())
+/// ```
 pub trait Operations: Sized + Send + Sync + 'static {
     /// What changes from one chunk to the next, protected by the lock of the [`SeqFile`].
     type State: Send;

@@ -24,6 +24,16 @@ pub struct DisabledGuard(NotThreadSafe);
 ///
 /// Context: Process context.
 ///
+/// # Examples
+///
+/// ```
+/// use kernel::uaccess::faults;
+///
+/// let guard = faults::disable();
+/// // A copy to user memory that is not present fails here.
+/// drop(guard);
+/// ```
+///
 /// Mirrors `pagefault_disable`.
 #[inline]
 pub fn disable() -> DisabledGuard {
