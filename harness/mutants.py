@@ -39,7 +39,7 @@ class Mutant:
     path: str
     old: str
     new: str
-    selftest: str = ""  # a program of selftests/proc that is to see it, too
+    selftest: str = ""  # a program of selftests/proc that is to see it, too, with arguments
     error: str = ""     # what the compiler says, where it is to see it
     kernel: str = "slim"    # what it is booted on; "kasan" sees memory used that was freed
 
@@ -123,13 +123,13 @@ MUTANTS = [
     Mutant("sum-after-the-process", "sums up the memory of a process that is gone",
            f"{MODULE}/walk.rs", "    A::check(&at)?;\n", "    let _ = A::check(&at);\n"),
     Mutant("last-user-not-seen", "does not see that it is the last user of an address space",
-           ITER, "users.load(Relaxed) == 1", "users.load(Relaxed) == 0", "proc-maps-trace"),
+           ITER, "users.load(Relaxed) == 1", "users.load(Relaxed) == 0", "proc-maps-trace -t killed"),
     Mutant("waits-for-its-buffer", "waits for any page of its own buffer",
            "rust/kernel/seq_file/operations.rs", "(done != 0).then(faults::disable)",
-           "(done == usize::MAX).then(faults::disable)", "proc-maps-trace"),
+           "(done == usize::MAX).then(faults::disable)", "proc-maps-trace -f maps_trace"),
     Mutant("turn-not-killable", "cannot be killed while it waits for another reader",
            "rust/kernel/seq_file/operations.rs", "let _guard = turn.lock_killable()?;",
-           "let _guard = turn.lock();", "proc-maps-trace"),
+           "let _guard = turn.lock();", "proc-maps-trace -f maps_trace"),
     Mutant("path-of-before", "does not look whether a path has changed",
            f"{MODULE}/last_file.rs", "            && !path.has_changed_since(&self.seq);",
            "            && (!path.has_changed_since(&self.seq) || section.is_some());",
@@ -170,7 +170,7 @@ def kunit(kernel):
 def selftest(program):
     """The cases of a selftest that fail."""
     try:
-        result = guest.boot(f"/selftests/proc/{program}", name="mutant", timeout=300)
+        result = guest.boot(f"{test.SHORT}/selftests/proc/{program}", name="mutant", timeout=900)
     except Failed as e:
         return [f"{program}: {str(e).splitlines()[0]}"]
     failed = re.findall(r"^not ok \d+ (\S+)", result.output.decode(errors="replace"), re.M)
