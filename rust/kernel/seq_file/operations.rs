@@ -72,21 +72,26 @@ pub type Index = bindings::loff_t;
 ///         _state: &mut (),
 ///         session: &'s mut u64,
 ///         _index: &mut Index,
-///     ) -> Result<Option<&'s u64>> {
+///     ) -> Result<Option<Self::Cursor<'s>>> {
 ///         Ok(Some(session))
 ///     }
 ///
 ///     fn next<'s>(
 ///         &self,
 ///         _state: &mut (),
-///         _shown: (),
+///         _shown: Self::AfterShow<'s>,
 ///         index: &mut Index,
-///     ) -> Result<Option<&'s u64>> {
+///     ) -> Result<Option<Self::Cursor<'s>>> {
 ///         *index += 1;
 ///         Ok(None)
 ///     }
 ///
-///     fn show<'s>(&self, _state: &mut (), m: &SeqFile, number: &'s u64) -> Result {
+///     fn show<'s>(
+///         &self,
+///         _state: &mut (),
+///         m: &SeqFile,
+///         number: Self::Cursor<'s>,
+///     ) -> Result<Self::AfterShow<'s>> {
 ///         let mut line = m.line();
 ///         line.put_decimal(*number);
 ///         line.finish();
