@@ -113,7 +113,7 @@ def run():
     parser.add_argument("--nsamples", type=number(1, 100_000), default=20, metavar="N",
                         help="measure each N times (default: 20, which takes about 45 min)")
     parser.add_argument("--busyduration", type=number(0, 100_000), default=2, metavar="MS",
-                        help="the busy task spins for MS milliseconds and sleeps for one, "
+                        help="the busy task works for MS milliseconds and sleeps for one, "
                              "with 0 it never sleeps (default: 2)")
     parser.add_argument("--duration", type=number(1, 30), default=10, metavar="S",
                         help="a sample takes S seconds (default: 10)")

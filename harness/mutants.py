@@ -123,7 +123,7 @@ MUTANTS = [
     Mutant("sum-after-the-process", "sums up the memory of a process that is gone",
            f"{MODULE}/walk.rs", "    A::check(&at)?;\n", "    let _ = A::check(&at);\n"),
     Mutant("last-user-not-seen", "does not see that it is the last user of an address space",
-           ITER, "users.load(Relaxed) == 1", "users.load(Relaxed) == 0", "proc-maps-trace -t killed"),
+           ITER, "users.load(Relaxed) == 1", "users.load(Relaxed) == 0"),
     Mutant("waits-for-its-buffer", "waits for any page of its own buffer",
            "rust/kernel/seq_file/operations.rs", "(done != 0).then(faults::disable)",
            "(done == usize::MAX).then(faults::disable)", "proc-maps-trace -f maps_trace"),

@@ -60,9 +60,10 @@ def proc_vs_map(panels, target):
         figure, grid = plt.subplots(1, len(panels), figsize=(8, 3.2), layout="constrained", sharey=True)
         for axes, (title, alone, rows) in zip(grid, panels):
             bars(axes, rows, lambda time, row: time)
-            axes.axvline(alone, color=COLORS[""], linewidth=1, linestyle="--", label=NAMES[""])
+            axes.axvline(alone, color=COLORS[""], linewidth=1, linestyle="--", zorder=0, label=NAMES[""])
             axes.set_xscale("log")
-            axes.set_xlim(alone / 2, 4 * max(alone, *(time for _, row in rows for time in row.values())))
+            times = [alone, *(time for _, row in rows for time in row.values())]
+            axes.set_xlim(min(times) / 2, 4 * max(times))
             axes.xaxis.set_major_formatter(lambda us, _: f"{us:g} us" if us < 1000 else f"{us / 1000:g} ms")
             axes.set_title(title)
         handles, labels = grid[0].get_legend_handles_labels()

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "writers.h"
@@ -62,13 +63,17 @@ static _Noreturn void read_all_the_time(const char *path, atomic_long *bytes)
 	}
 }
 
-static _Noreturn void be_busy(void)
+static _Noreturn void be_busy(const char *path)
 {
+	struct stat stat_buf;
+
 	while (1) {
 		long end = now() + busyduration * (SECOND / 1000);
 
-		while (!busyduration || now() < end)
-			;
+		while (!busyduration || now() < end) {
+			if (stat(path, &stat_buf))
+				die(path);
+		}
 		usleep(REST);
 	}
 }
@@ -96,11 +101,8 @@ static void stop_child(pid_t pid)
 		exit(1);		/* the child has said why */
 }
 
-static void start_readers(const char *file)
+static void start_readers(const char *path)
 {
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", getpid(), file);
 	for (int n = 0; n < reader_count; n++) {
 		*readers[n].bytes = 0;
 		readers[n].pid = start_child(n + 1);
@@ -114,12 +116,12 @@ static void start_readers(const char *file)
 	}
 }
 
-static void start_busy_tasks(void)
+static void start_busy_tasks(const char *path)
 {
 	for (int n = 0; n < reader_count; n++) {
 		readers[n].busy = start_child(n + 1);
 		if (!readers[n].busy)
-			be_busy();
+			be_busy(path);
 	}
 }
 
@@ -189,15 +191,16 @@ static void warm_up(void)
 static void measure(struct subject *s, long sample)
 {
 	struct result *result = &s->results[sample];
-	char *region;
+	char *region, path[64];
 	long bytes;
 
+	snprintf(path, sizeof(path), "/proc/%d/%s", getpid(), s->file ? s->file : files[0]);
 	if (s->file) {
 		use(s->implementation);
-		start_readers(s->file);
+		start_readers(path);
 	}
 	region = map(NULL, REGION, 0);
-	start_busy_tasks();
+	start_busy_tasks(path);
 	bytes = bytes_read();
 	take_samples(region);
 	bytes = bytes_read() - bytes;
@@ -210,7 +213,8 @@ static void measure(struct subject *s, long sample)
 	if (rawdata)
 		printf("%s,%s,%ld,%d,%ld,%ld,%ld,%ld,%ld\n", s->file ? s->file : "",
 		       s->file ? implementations[s->implementation] : "", sample + 1,
-		       op_samples.count, result->mean, result->p50, result->p99, result->max, bytes);
+		       op_samples.count, result->mean, result->p50, result->p99, result->max,
+		       bytes);
 	fflush(stdout);
 }
 
@@ -297,7 +301,7 @@ static void usage(void)
 	       "\n"
 	       "  --nsamples N       how often each is measured (%ld)\n"
 	       "  --duration S       seconds that a sample takes (%ld)\n"
-	       "  --busyduration MS  milliseconds that a busy task spins before it sleeps for\n"
+	       "  --busyduration MS  milliseconds that a busy task calls stat() before it sleeps for\n"
 	       "                     one; 0: it never sleeps (%ld)\n"
 	       "  --procfile FILE    only this one of maps, smaps, smaps_rollup and numa_maps\n"
 	       "  --rawdata          a line of CSV for each sample, not the median and minimum\n"

@@ -75,6 +75,17 @@ mod tests {
         Ok(())
     }
 
+    /// Whether nobody else uses the address space is what keeps a reader from holding the memory of
+    /// a process that was killed.
+    #[test]
+    fn the_last_user_is_seen() -> Result {
+        let mm = TestMm::attach()?;
+
+        assert!(!mm.is_last_user());
+        assert!(mm.another()?.is_last_user());
+        Ok(())
+    }
+
     /// More VMAs than one node of the tree holds, a gap after every third.
     #[test]
     fn every_vma_once_and_in_order() -> Result {
