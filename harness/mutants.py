@@ -4,9 +4,9 @@
 sees each of them.
 
 A mutant is a piece of the source that is replaced by another in the kernel tree.
-It goes to the model checker on the host, if that compiles the file, and in a
-guest to the KUnit suites of the series and, where these do not come to it, a
-selftest. Some do not even compile, as they should. Prints which tests failed. Fails when a
+It goes to the KUnit suites of the series in a guest. If they do not see it, it goes to
+a selftest, if one is named, and to the model checker on the host, if that compiles the
+file. Some do not even compile, as they should. Prints which tests failed. Fails when a
 mutant survives, or when there is nothing to replace any more.
 """
 
@@ -179,30 +179,31 @@ def selftest(program):
     return [f"{program}: {name}" for name in failed]
 
 
-def tests(path, program, kernel="slim"):
-    """All tests that fail for a file of the tree and, if given, a selftest."""
+def tests(path, program, kernel="slim", first=False):
+    """All tests that fail for a file of the tree and, if given, a selftest; or those of the
+    first kind that does."""
     failed = kunit(build.build(kernel))
-    if program:
+    if program and not (first and failed):
         failed += selftest(program)
-    if path in PROTOCOLS:
+    if path in PROTOCOLS and not (first and failed):
         failed += [f"model: {run}" for run in model.failures(MODEL_TIMEOUT)]
     return failed
 
 
-def catchers(mutant):
+def catchers(mutant, first):
     """The tests that see the mutant."""
     path = TREE / mutant.path
     with build.restored(mutant.path):
         path.write_text(replaced(path.read_text(), mutant))
         try:
-            return tests(mutant.path, mutant.selftest, mutant.kernel)
+            return tests(mutant.path, mutant.selftest, mutant.kernel, first)
         except Failed as e:
             if mutant.error and mutant.error in str(e):
                 return [f"the compiler: {mutant.error}"]
             raise
 
 
-def each(chosen):
+def each(chosen, first):
     """Runs the tests over each; gives the names of those that survive."""
     for mutant in chosen:
         replaced((TREE / mutant.path).read_text(), mutant)
@@ -218,7 +219,7 @@ def each(chosen):
     print(f"1..{len(chosen)}", flush=True)
     for number, mutant in enumerate(chosen, 1):
         try:
-            found = catchers(mutant)
+            found = catchers(mutant, first)
         except Failed as e:
             found = []
             print(f"# {str(e).splitlines()[0]}")
@@ -238,6 +239,8 @@ def run():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      epilog="mutants:\n" + "\n".join(f"  {m.name:32}{m.what}" for m in MUTANTS))
     parser.add_argument("mutant", nargs="*", metavar="MUTANT", help="only these (default: all)")
+    parser.add_argument("--all", action="store_true",
+                        help="try the selftest and the model also where KUnit has seen the mutant")
     args = parser.parse_args()
     for name in args.mutant:
         if name not in names:
@@ -248,7 +251,7 @@ def run():
     with lock():
         series.lay()
         guest.make_image()
-        survived = each(chosen)
+        survived = each(chosen, not args.all)
         build.build("slim")
     print(f"{len(chosen)} mutants, {len(survived)} survived", flush=True)
     if survived:
