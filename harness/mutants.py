@@ -39,7 +39,7 @@ class Mutant:
     path: str
     old: str
     new: str
-    selftest: str = ""  # a program of selftests/proc that is to see it, too, with arguments
+    selftest: str = ""  # a program of selftests/proc, with arguments, that sees it if KUnit does not
     error: str = ""     # what the compiler says, where it is to see it
     kernel: str = "slim"    # what it is booted on; "kasan" sees memory used that was freed
 
