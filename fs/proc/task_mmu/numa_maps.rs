@@ -3,7 +3,7 @@
 //! `/proc/PID/numa_maps`
 
 use crate::{
-    abstractions::page_walk::{show_numa_map_values, Mempolicy, NumaMaps},
+    abstractions::page_walk::numa::{show_numa_map_values, Mempolicy, NumaMaps},
     entries::{Entry, Printed},
     records::{LastPosition, Process, Session},
 };

@@ -3,7 +3,7 @@
 //! `/proc/PID/smaps_rollup`
 
 use crate::{
-    abstractions::page_walk::{show_rollup, MemSizeStats},
+    abstractions::page_walk::smaps::{show_rollup, MemSizeStats},
     records::{Process, Session},
     sums,
 };

@@ -3,7 +3,7 @@
 //! `/proc/PID/smaps`
 
 use crate::{
-    abstractions::page_walk::{show_smap_gate, MemSizeStats, SmapVma},
+    abstractions::page_walk::smaps::{show_smap_gate, MemSizeStats, SmapVma},
     address_space::Held,
     entries::{Entry, Printed},
     last_file::LastFile,

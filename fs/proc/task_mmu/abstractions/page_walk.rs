@@ -12,12 +12,6 @@ use kernel::{
     },
 };
 
-#[cfg(CONFIG_PROC_PAGE_MONITOR)]
-pub(crate) use self::smaps::{show_rollup, show_smap_gate, MemSizeStats, SmapVma};
-
-#[cfg(CONFIG_NUMA)]
-pub(crate) use self::numa::{show_numa_map_values, Mempolicy, NumaMaps};
-
 /// Statistics of what is mapped in VMAs.
 pub(crate) trait PageStats {
     /// Makes the statistics empty.
@@ -66,7 +60,7 @@ pub(crate) fn is_untouched(vma: &VmaRef) -> bool {
 }
 
 #[cfg(CONFIG_PROC_PAGE_MONITOR)]
-mod smaps {
+pub(crate) mod smaps {
     use super::*;
     use crate::abstractions::show_map_gate;
     use core::ops::Range;
@@ -181,7 +175,7 @@ mod smaps {
 }
 
 #[cfg(CONFIG_NUMA)]
-mod numa {
+pub(crate) mod numa {
     use super::*;
     use kernel::{seq_file::SeqFile, task::Task};
     use pin_init::Zeroable;

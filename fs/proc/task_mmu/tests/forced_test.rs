@@ -639,7 +639,7 @@ mod tests {
     #[cfg(CONFIG_PROC_PAGE_MONITOR)]
     #[test]
     fn a_sum_with_too_many_readers() -> Result {
-        use crate::abstractions::page_walk::MemSizeStats;
+        use crate::abstractions::page_walk::smaps::MemSizeStats;
         use crate::{address_space::Pinned, sums};
 
         let mm = TestMm::attach()?;

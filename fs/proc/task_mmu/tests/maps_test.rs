@@ -60,7 +60,7 @@ mod tests {
     };
 
     #[cfg(all(CONFIG_PER_VMA_LOCK, CONFIG_PROC_PAGE_MONITOR))]
-    use crate::abstractions::page_walk::MemSizeStats;
+    use crate::abstractions::page_walk::smaps::MemSizeStats;
     #[cfg(all(CONFIG_PER_VMA_LOCK, CONFIG_PROC_PAGE_MONITOR))]
     use crate::{
         address_space::Pinned,
