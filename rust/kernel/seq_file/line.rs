@@ -421,7 +421,7 @@ impl Line<'_> {
     /// # Safety
     ///
     /// `fill` must have written what it returns, which must be within the room that it is given.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn put_by(&mut self, fill: impl FnOnce(*mut u8, usize) -> Option<(*mut u8, usize)>) {
         let room = self.room();
         if room == 0 {

@@ -10,6 +10,9 @@
 //!
 //! C header: `fs/proc/task_mmu/task_mmu.h`
 
+// Where VMAs have no locks, a walk of page tables that gives way is all that can happen.
+#![cfg_attr(not(CONFIG_PER_VMA_LOCK), allow(dead_code))]
+
 use kernel::{bindings, mm::MmWithUser};
 
 /// Why a reader looks for a VMA again.

@@ -61,7 +61,8 @@ impl<'a> VmaFile<'a> {
     }
 
     /// Writes `MAJOR:MINOR INODE ` to a line.
-    #[inline]
+    // On the way to each line about another file than the one before.
+    #[inline(always)]
     pub(crate) fn print_inode(self, line: &mut Line<'_>) {
         let (device, inode) = self.device_and_inode();
 
@@ -279,7 +280,7 @@ impl VmaPath<'_> {
     /// Writes the path at the end of a line.
     ///
     /// Mirrors `seq_path`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn print(&self, line: &mut Line<'_>) {
         let fill = |room: *mut u8, size: usize| {
             let size = size.min(c_int::MAX as usize);
