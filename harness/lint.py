@@ -17,8 +17,9 @@ import build
 import series
 from common import BASE, CACHE, SRC, TREE, Failed, git, lock, main, say
 
-# A file here for each patch that checkpatch.pl, and each set that b4, had nothing to say about.
+# A file here for each patch that checkpatch.pl, or each set that b4, had nothing to say about.
 CLEAN = CACHE / "checkpatch"
+CLEAN_SETS = CACHE / "b4"
 
 # Texts that git or `git am` take as they are.
 NO_LICENSE = re.compile(r"series/(sets|[^/]+/(cover|[^/]+/(message|files|edits\.patch)))|LICENSE.*")
@@ -61,15 +62,26 @@ def text_of(patch):
     return re.sub(rb"\A(From |Date: ).*\n|^Date: .*\n", b"", patch.read_bytes(), flags=re.M)
 
 
+def digest(command, patches):
+    """Identifies what checkpatch.pl, called by this command, is asked about these mails."""
+    tool = b"".join((TREE / "scripts" / name).read_bytes() for name in ("checkpatch.pl", "spelling.txt"))
+    return hashlib.sha256(tool + command.encode() + b"".join(map(text_of, patches))).hexdigest()
+
+
+def forget(folder, used):
+    """Removes all other files of the folder."""
+    for old in set(folder.iterdir()) - set(used):
+        old.unlink()
+
+
 def checkpatch():
     with lock():
         mails, _ = series.export(quiet=True)
-    tool = b"".join((TREE / "scripts" / name).read_bytes() for name in ("checkpatch.pl", "spelling.txt"))
     CLEAN.mkdir(exist_ok=True)
-    used = {path for path in CLEAN.iterdir() if path.name.startswith("b4-")}
+    used = set()
 
     def check(patch):
-        clean = CLEAN / hashlib.sha256(tool + " ".join(CHECKPATCH).encode() + text_of(patch)).hexdigest()
+        clean = CLEAN / digest(" ".join(CHECKPATCH), [patch])
         used.add(clean)
         if clean.exists():
             return []
@@ -88,8 +100,7 @@ def checkpatch():
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         patches = [patch for patches in mails.values() for patch in patches[1:]]
         bad = [line for lines in pool.map(check, patches) for line in lines]
-    for old in set(CLEAN.iterdir()) - used:
-        old.unlink()
+    forget(CLEAN, used)
     if bad:
         raise Failed("\n".join(["checkpatch.pl --strict says:", *bad]))
 
@@ -103,15 +114,13 @@ def b4():
     """Each set as a branch over the ones before, as it is before b4 sends it; without network."""
     with lock():
         mails, _ = series.export(quiet=True)
-    CLEAN.mkdir(exist_ok=True)
-    stamps = {name: CLEAN / f"b4-{name}-{hashlib.sha256(b''.join(map(text_of, patches))).hexdigest()}"
-              for name, patches in mails.items()}
-    for old in set(CLEAN.glob("b4-*")) - set(stamps.values()):
-        old.unlink()
-    if all(stamp.exists() for stamp in stamps.values()):
-        return
+    CLEAN_SETS.mkdir(exist_ok=True)
     # checkpatch() looks at the one file whose assertions may crash a test, and there is no history
     command = "./scripts/checkpatch.pl -q --terse --no-summary --strict --ignore UNKNOWN_COMMIT_ID,AVOID_BUG"
+    stamps = {name: CLEAN_SETS / f"{name}-{digest(command, patches)}" for name, patches in mails.items()}
+    forget(CLEAN_SETS, stamps.values())
+    if all(stamp.exists() for stamp in stamps.values()):
+        return
     bad = []
     with tempfile.TemporaryDirectory() as tmp:
         folder = pathlib.Path(tmp)

@@ -122,6 +122,26 @@ impl<'a, S: PageStats> Sum<Pinned<'a>> for S {
     }
 }
 
+impl<'a> GiveWay for Pinned<'a> {
+    type Identity = VmaIdentity;
+
+    fn give_way(held: Held<'a>) -> Result<VmaIter<'a>> {
+        check(held.mm())?;
+        Ok(match held {
+            #[cfg(CONFIG_PER_VMA_LOCK)]
+            Held::Vma(vma) => Self::wait(vma.unlock())?,
+            #[cfg(not(CONFIG_PER_VMA_LOCK))]
+            Held::Vma(never) => match never {},
+            Held::Mmap(at) => at.unlock(),
+        })
+    }
+
+    #[inline]
+    fn identity(held: &Held<'a>) -> VmaIdentity {
+        VmaIdentity::of(held.vma())
+    }
+}
+
 impl<'a> At<'a> {
     /// Returns the address space.
     #[inline]
@@ -404,23 +424,6 @@ mod vma_locks {
             check(held.mm())
         }
     }
-
-    impl<'a> GiveWay for Pinned<'a> {
-        type Identity = VmaIdentity;
-
-        fn give_way(held: Held<'a>) -> Result<VmaIter<'a>> {
-            check(held.mm())?;
-            Ok(match held {
-                Held::Vma(vma) => Self::wait(vma.unlock())?,
-                Held::Mmap(at) => at.unlock(),
-            })
-        }
-
-        #[inline]
-        fn identity(held: &Held<'a>) -> VmaIdentity {
-            VmaIdentity::of(held.vma())
-        }
-    }
 }
 
 /// Where VMAs have no locks.
@@ -561,22 +564,6 @@ mod no_vma_locks {
         fn check_and_resched(held: &Held<'a>) -> Result {
             cond_resched();
             check(held.mm())
-        }
-    }
-
-    impl<'a> GiveWay for Pinned<'a> {
-        type Identity = VmaIdentity;
-
-        fn give_way(held: Held<'a>) -> Result<VmaIter<'a>> {
-            check(held.mm())?;
-            Ok(match held {
-                Held::Vma(never) => match never {},
-                Held::Mmap(at) => at.unlock(),
-            })
-        }
-
-        fn identity(held: &Held<'a>) -> VmaIdentity {
-            VmaIdentity::of(held.vma())
         }
     }
 }

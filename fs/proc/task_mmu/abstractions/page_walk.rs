@@ -59,6 +59,16 @@ pub(crate) fn is_untouched(vma: &VmaRef) -> bool {
     }
 }
 
+/// Says when a walk from `start` to the end of the VMA may stop. Returns whether it begins inside
+/// of the VMA.
+#[cfg(any(CONFIG_PROC_PAGE_MONITOR, CONFIG_NUMA))]
+#[inline]
+fn begin(stop: &mut bindings::walk_stop, vma: &VmaRef, start: usize, may_stop: bool) -> bool {
+    stop.may_stop = may_stop;
+    stop.may_give_up = true;
+    (vma.start()..vma.end()).contains(&start)
+}
+
 #[cfg(CONFIG_PROC_PAGE_MONITOR)]
 pub(crate) mod smaps {
     use super::*;
@@ -87,9 +97,7 @@ pub(crate) mod smaps {
         /// Mirrors `smaps_gather`.
         #[inline]
         fn gather<V: SleepableLock>(&mut self, vma: &V, start: usize, may_stop: bool) -> usize {
-            self.0.stop.may_stop = may_stop;
-            self.0.stop.may_give_up = true;
-            if !(vma.start()..vma.end()).contains(&start) {
+            if !begin(&mut self.0.stop, vma, start, may_stop) {
                 return vma.end();
             }
 
@@ -195,9 +203,7 @@ pub(crate) mod numa {
         /// Mirrors `numa_maps_gather`.
         #[inline]
         fn gather<V: SleepableLock>(&mut self, vma: &V, start: usize, may_stop: bool) -> usize {
-            self.0.stop.may_stop = may_stop;
-            self.0.stop.may_give_up = true;
-            if !(vma.start()..vma.end()).contains(&start) {
+            if !begin(&mut self.0.stop, vma, start, may_stop) {
                 return vma.end();
             }
 
