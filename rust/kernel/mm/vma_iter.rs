@@ -48,7 +48,7 @@ use crate::{
     bindings, container_of,
     error::Result,
     sync::atomic::{Atomic, Relaxed},
-    types::{NotThreadSafe, Opaque},
+    types::Opaque,
 };
 use core::{
     marker::PhantomData,
@@ -59,7 +59,7 @@ use core::{
 #[cfg(CONFIG_PER_VMA_LOCK)]
 use super::VmaReadGuard;
 #[cfg(CONFIG_PER_VMA_LOCK)]
-use crate::{preempt, sync::rcu};
+use crate::{preempt, sync::rcu, types::NotThreadSafe};
 
 /// The memory that a [`VmaIter`] works in: a C `struct vma_iterator`.
 ///
@@ -68,6 +68,7 @@ use crate::{preempt, sync::rcu};
 pub struct VmaIterState {
     iter: Opaque<bindings::vma_iterator>,
     /// How many RCU sections have been entered.
+    #[cfg(CONFIG_PER_VMA_LOCK)]
     sections: u32,
 }
 
@@ -77,6 +78,7 @@ impl VmaIterState {
     pub const fn new() -> Self {
         Self {
             iter: Opaque::uninit(),
+            #[cfg(CONFIG_PER_VMA_LOCK)]
             sections: 0,
         }
     }
