@@ -299,7 +299,7 @@ def test_trace():
 
 
 def trace_rounds(priority):
-    return program(guest.KERNEL, f"trace-long-{priority}", f"proc-maps-trace -n 20000 -f maps_rounds -v {priority}",
+    return program(guest.KERNEL, f"trace-long-{priority}", f"proc-maps-trace -n 20000 -v {priority}",
                    8 * 3600)
 
 
