@@ -3,22 +3,24 @@
 """Measures reading /proc/PID/maps, smaps, smaps_rollup and numa_maps, Rust
 against C, and beside them C that holds mmap_lock, in a guest that counts
 instructions, and prints what a line of maps or a VMA of the others takes; then,
-in other guests, how long readers hold up the process (harness/host
-bench_writers.py --help and bench_proc_vs_map.py --help tell about these parts).
+in other guests, what a page takes, and how long readers hold up the process
+(harness/host bench_pages.py --help, bench_writers.py --help and
+bench_proc_vs_map.py --help tell about these parts).
 
 Fails when Rust needs more than C: more instructions (beyond what the ticks of
 the guest's clock can make), or for maps more calls or memory that grows with
 the number of mappings; when many lines of maps take more than is promised (MOST
 in the source); or when readers hold up the process longer than they may. All
-measurements are in bench.csv, writers.csv and proc-vs-map.csv in out/bench, and
-beside them are plots of each. The first part gives the same numbers every time;
-the others need a machine that does nothing else.
+measurements are in bench.csv, pages.csv, writers.csv and proc-vs-map.csv in
+out/bench, and beside them are plots of each. The first two parts give the same
+numbers every time; the others need a machine that does nothing else.
 """
 
 import argparse
 import collections
 import statistics
 
+import bench_pages
 import bench_proc_vs_map
 import bench_writers
 import plots
@@ -141,6 +143,7 @@ def run():
     print(f"All measurements: {shown(target)}, {shown(OUT / 'bench/cost.svg')}\n")
     missed = []
     if not args.instructions:
+        worse += bench_pages.bench()
         missed += bench_writers.bench(kernel, args.rounds)
         print()
         missed += bench_proc_vs_map.bench(kernel, args.rounds)

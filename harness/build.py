@@ -36,6 +36,7 @@ VARIANTS = {
     "lint": ("x86_64", ["slim", "part"]),
     "fixes": ("x86_64", ["fixes"]),
     "fixes-base": ("x86_64", ["fixes"]),
+    "base": ("x86_64", ["slim"]),
     "debug": ("x86_64", ["slim", "no-inline-helpers", "debug"]),
     "kasan": ("x86_64", ["slim", "debug", "kasan"]),
     "kcsan": ("x86_64", ["slim", "kcsan"]),
@@ -44,7 +45,7 @@ VARIANTS = {
 # Built by gcc, as distributions build theirs; it cannot inline C helpers into Rust.
 BY_GCC = ("debug",)
 # Built whole, to be booted.
-WHOLE = ("slim", "fixes", "fixes-base", "debug", "kasan", "kcsan")
+WHOLE = ("slim", "base", "fixes", "fixes-base", "debug", "kasan", "kcsan")
 # Only built, to see that they can be.
 MATRIX = [n for n in VARIANTS if n not in (*WHOLE, "lint", "commits")]
 PARTS = ["prepare", "fs/proc/", "mm/mmap_lock.o", "samples/rust/"]
@@ -208,6 +209,12 @@ def restored(*paths):
         yield
     finally:
         series.put_back()
+
+
+def build_base():
+    """Builds the kernel without the series; gives its image."""
+    series.lay(tree=series.FIXES_BASE_TREE, count=0)
+    return build("base", tree=series.FIXES_BASE_TREE)
 
 
 def build_bench():

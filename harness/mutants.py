@@ -25,6 +25,7 @@ from common import TREE, Failed, lock, main, say
 MODULE = "fs/proc/task_mmu"
 ITER = "rust/kernel/mm/vma_iter.rs"
 MMAP_LOCK = "rust/kernel/mm/mmap_lock.rs"
+TASK_MMU = "fs/proc/task_mmu.c"
 # What the model checker compiles.
 PROTOCOLS = (f"{MODULE}/walk.rs", f"{MODULE}/sums.rs")
 # Seconds for the model checker, which a mutant can give more to try than there
@@ -140,6 +141,23 @@ MUTANTS = [
     Mutant("dentry-without-rcu", "compares the address of a dentry that is freed at once",
            "fs/d_path.c", "(READ_ONCE(dentry->d_flags) & DCACHE_NORCU))",
            "(READ_ONCE(dentry->d_flags) & 0))"),
+    Mutant("clean-pages-not-counted", "takes clean pages for dirty ones",
+           TASK_MMU, "\t\t\tn->private_clean += nr;\n", "\t\t\tn->private_clean += 0;\n", "proc-smaps-diff -t process"),
+    Mutant("share-of-others", "divides pages by how often those after them are mapped",
+           TASK_MMU, "\tconst u32 share = (u32)(PAGE_SIZE << PSS_SHIFT) / (n->more + 1);\n",
+           "\tconst u32 share = (u32)(PAGE_SIZE << PSS_SHIFT) / (more + 1);\n", "proc-smaps-diff -t process"),
+    Mutant("large-folio-mapped-once", "takes each page of a large folio for mapped once",
+           TASK_MMU, "\tif (folio_large_mapcount(folio) != nr) {\n",
+           "\tif (folio_large_mapcount(folio) < 0) {\n", "proc-smaps-diff -t process"),
+    Mutant("large-folio-mapped-alike", "takes all pages of a large folio for mapped as often as the first",
+           TASK_MMU, "\twhile (i < nr && atomic_read(&page[i]._mapcount) == mapcount)\n",
+           "\twhile (i < nr && mapcount > INT_MIN)\n", "proc-smaps-diff -t process"),
+    Mutant("other-entries-counted-twice", "counts entries that are no pages as anonymous ones",
+           TASK_MMU, "\tn->others += nr;\n\treturn nr;\n}\n\nstatic void smaps_pte_entries(",
+           "\treturn nr;\n}\n\nstatic void smaps_pte_entries(", "proc-smaps-diff -t process"),
+    Mutant("most-mappings-of-the-last", "forgets the page that is mapped most often",
+           TASK_MMU, "\tif (unlikely(atomic_read(&folio->_mapcount) > n->more))\n",
+           "\tif (atomic_read(&folio->_mapcount) != n->more)\n", "proc-smaps-diff -t process"),
     Mutant("restarts-without-bound", "begins an entry again for as long as it is changed",
            f"{MODULE}/sums.rs", "restarts < MAX_RESTARTS)?", "restarts < MAX_RESTARTS << 32)?"),
 ]

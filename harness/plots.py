@@ -10,8 +10,8 @@ import matplotlib.pyplot as plt  # noqa: E402
 # as far from black as from white
 TEXT = "#767676"
 IMPLEMENTATIONS = ("C", "mmap_lock", "Rust")
-COLORS = {"": "#767676", "C": "#d1661a", "mmap_lock": "#a05fc4", "Rust": "#2a86d6"}
-NAMES = {"": "no reader", "C": "C", "mmap_lock": "C that holds mmap_lock", "Rust": "Rust"}
+COLORS = {"": "#767676", "base": "#767676", "C": "#d1661a", "mmap_lock": "#a05fc4", "Rust": "#2a86d6"}
+NAMES = {"": "no reader", "base": "the base, C", "C": "C", "mmap_lock": "C that holds mmap_lock", "Rust": "Rust"}
 SETTINGS = {
     "svg.fonttype": "none", "svg.hashsalt": "task_mmu", "font.size": 9, "font.family": "sans-serif",
     "text.color": TEXT, "axes.labelcolor": TEXT, "axes.edgecolor": TEXT, "axes.titlesize": 9,
@@ -32,11 +32,12 @@ def bars(axes, rows, length):
     """A group of bars for each row, which is a title, and numbers by implementation;
     how long is what length makes of a number and its row."""
     height = 0.26
+    shown = [i for i in COLORS if any(i in numbers for _, numbers in rows)]
     for n, (title, numbers) in enumerate(rows):
-        for i, implementation in enumerate(IMPLEMENTATIONS):
+        for i, implementation in enumerate(shown):
             if implementation in numbers:
                 number = numbers[implementation]
-                bar = axes.barh(n + (i - 1) * height, length(number, numbers), height * 0.9,
+                bar = axes.barh(n + (i - (len(shown) - 1) / 2) * height, length(number, numbers), height * 0.9,
                                 color=COLORS[implementation], label=NAMES[implementation] if n == 0 else None)
                 axes.bar_label(bar, [f"{number:,.0f}"], padding=2, fontsize=7)
     axes.set_yticks(range(len(rows)), [title for title, _ in rows])
@@ -49,6 +50,16 @@ def cost(rows, target):
         figure, axes = plt.subplots(figsize=(8, 0.52 * len(rows) + 0.8), layout="constrained")
         bars(axes, rows, lambda spent, row: spent / row["C"])
         axes.set_xlabel("instructions for a line or VMA (numbers), as a part of those of C (bars)")
+        figure.legend(loc="outside upper left", ncols=3)
+        save(figure, target)
+
+
+def pages(rows, target):
+    """Bars for each kind of page: rows are a title, and instructions by implementation."""
+    with plt.rc_context(SETTINGS):
+        figure, axes = plt.subplots(figsize=(8, 0.52 * len(rows) + 0.8), layout="constrained")
+        bars(axes, rows, lambda spent, row: spent)
+        axes.set_xlabel("instructions for a page")
         figure.legend(loc="outside upper left", ncols=3)
         save(figure, target)
 

@@ -431,6 +431,38 @@ def test_harness():
     return [*cases, interrupted_build(), interrupted_change()]
 
 
+def printed(kernel, name, prepare=""):
+    """What smaps and numa_maps say of each layout of proc-smaps-diff, all on one CPU, and how its
+    tests came out. Left out are how many pages are active, which depends on what other CPUs have
+    yet to do, and the number of an inode."""
+    result = guest.boot(f"{prepare}PROC_SMAPS_PRINT=1 taskset 1 /selftests/proc/proc-smaps-diff -t process",
+                        name=name, kernel=kernel, timeout=600)
+    found = {}
+    for line in result.output.decode(errors="replace").splitlines():
+        if m := re.match(r"#  RUN +smaps_diff\.(\w+)\.process", line):
+            found[m[1]] = lines = []
+        elif line.startswith("@ "):
+            lines.append(re.sub(r" active=\d+|(?<= 00:\w\w )\d+ +", "", line[2:]))
+    return found, result.status == 0
+
+
+def test_pages():
+    """The same mappings on the kernel without the series and on that with it."""
+    with lock():
+        kernel = build.build_base()
+    with Progress("base"):
+        base, passed = printed(kernel, "pages-base", "echo N >/tmp/switch\nexport PROC_MAPS_SWITCH=/tmp/switch\n")
+    with Progress("series"):
+        found, also = printed(guest.KERNEL, "pages")
+    cases = [check("amounts", passed and also)]
+    for layout in base:
+        differ = [f"{old!r} became {new!r}" for old, new in zip(base[layout], found.get(layout, []))
+                  if old != new]
+        cases.append(check(layout, base[layout] and len(base[layout]) == len(found.get(layout, [])) and not differ,
+                           *differ))
+    return cases
+
+
 @dataclasses.dataclass
 class Job:
     """A part of a piece that runs by itself."""
@@ -467,6 +499,7 @@ MORE = {
     "debug": Piece("kunit, selftests and the test of maple trees on a kernel with lockdep and other checks",
                    [Job(test_debug_kunit, 60, 1), Job(test_debug_selftests_slow, 300, 1),
                     Job(test_debug_selftests, 300, 1), Job(test_debug_maple_trees, 60, 1)], "debug"),
+    "pages": Piece("smaps and numa_maps say of all kinds of pages what the base says", [Job(test_pages, 60, 1)], "slim"),
     "matrix": Piece("other configurations and arm64 build without a warning", [Job(test_matrix, 60)]),
     "commits": Piece("each commit builds without a warning", [Job(test_commits, 550)]),
     "fixes": Piece("each test of the set `fixes` fails without its fix and passes with it", [Job(fixes.cases, 200)], "slim"),

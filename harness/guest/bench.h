@@ -59,7 +59,7 @@ static void use(enum implementation implementation)
 }
 
 /* smaps_rollup holds mmap_lock in C anyway */
-static int has(const char *file, enum implementation implementation)
+static inline int has(const char *file, enum implementation implementation)
 {
 	return implementation != MMAP_LOCK || strcmp(file, "smaps_rollup");
 }

@@ -27,7 +27,11 @@
 #include <sys/types.h>
 #include <sys/wait.h>
 
-#define MAPS_SWITCH	"/sys/module/task_mmu/parameters/rust"
+/*
+ * On a kernel with one implementation the environment may name another file, which
+ * switches nothing. Then that is compared with itself.
+ */
+#define MAPS_SWITCH	(getenv("PROC_MAPS_SWITCH") ?: "/sys/module/task_mmu/parameters/rust")
 
 #define PAGE		4096UL	/* the layouts are written for it */
 /*

@@ -511,6 +511,100 @@ static int no_huge_pages(void)
 	       -EOPNOTSUPP : 0;
 }
 
+/* Large folios of one size each, which page table entries map */
+
+static const int large_kb[] = { 16, 32, 64, 128, 256, 512, 1024 };
+
+#define LARGE(n)	(SPOT + (n) * 4 * MIB)
+#define LARGE_ANON	LARGE(0)
+#define LARGE_SHMEM	LARGE(ARRAY_SIZE(large_kb))
+#define LARGE_SWAPPED	LARGE(2 * ARRAY_SIZE(large_kb))
+
+/* Says when new memory has folios of that size, in @file, or -1 if it cannot have them. */
+static int set_large(int kb, const char *file, const char *when)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), THP "hugepages-%dkB/%s", kb, file);
+	return access(path, F_OK) ? -EOPNOTSUPP : write_file(path, when);
+}
+
+/* As the kernel has them by default */
+static void set_no_large(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(large_kb); i++) {
+		set_large(large_kb[i], "enabled", "never");
+		set_large(large_kb[i], "shmem_enabled", "never");
+	}
+	set_large(2048, "enabled", "inherit");
+	set_large(2048, "shmem_enabled", "inherit");
+}
+
+static long large_allocated(int kb, const char *what)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), THP "hugepages-%dkB/stats/%s", kb, what);
+	return number_file(path, -1);
+}
+
+/* Writes to 2 MiB from @at on, which get folios of that size */
+static int touch_large(unsigned long at, int kb, const char *file, const char *counter)
+{
+	long before = large_allocated(kb, counter);
+	int err = set_large(kb, file, "always");
+
+	if (err)
+		return err;
+	touch(at, HUGE_PAGE / PAGE);
+	return set_large(kb, file, "never") ?:
+	       (large_allocated(kb, counter) - before == 2048 / kb ? 0 : EINVAL);
+}
+
+/*
+ * Of each size: anonymous, in two parts, of which the first pages are written to after a
+ * fork, and shared, of which another process maps sixteen pages. The last is swapped out
+ * in part.
+ */
+static int make_large(void)
+{
+	int err = set_large(2048, "enabled", "never") ?:
+		  set_large(2048, "shmem_enabled", "never");
+
+	for (size_t i = 0; i < ARRAY_SIZE(large_kb) && !err; i++) {
+		unsigned long at = LARGE_ANON + i * 4 * MIB;
+
+		err = place_anon(at, HUGE_PAGE / PAGE) ?:
+		      touch_large(at, large_kb[i], "enabled", "anon_fault_alloc") ?:
+		      must(munmap((void *)(at + 5 * PAGE), 3 * PAGE));
+		at = LARGE_SHMEM + i * 4 * MIB;
+		err = err ?: place(at, HUGE_PAGE, PROT_READ | PROT_WRITE,
+				   MAP_SHARED | MAP_ANONYMOUS, -1, 0) ?:
+		      touch_large(at, large_kb[i], "shmem_enabled", "shmem_alloc");
+	}
+	return err ?: place_anon(LARGE_SWAPPED, HUGE_PAGE / PAGE) ?:
+	       touch_large(LARGE_SWAPPED, 64, "enabled", "anon_fault_alloc") ?:
+	       swap_out(LARGE_SWAPPED, 72);
+}
+
+static int look_at_large(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(large_kb); i++)
+		look(LARGE_SHMEM + i * 4 * MIB + 16 * PAGE, 16);
+	return 0;
+}
+
+static int build_large(void)
+{
+	int err = make_large();
+
+	set_no_large();
+	err = err ?: partner(look_at_large);
+	for (size_t i = 0; i < ARRAY_SIZE(large_kb) && !err; i++)
+		touch(LARGE_ANON + i * 4 * MIB + 8 * PAGE, 8);
+	return err;
+}
+
 static int place_huge(unsigned long at, size_t count)
 {
 	int err = place_anon(at, count * HUGE_PAGE / PAGE);
@@ -1183,6 +1277,7 @@ FIXTURE_VARIANT(smaps_diff)
 	int (*build)(void);
 	int (*thread)(void);
 	struct amount amounts[24];
+	bool large;	/* see expect_large() */
 	struct word flags[16];
 	struct word numa[16];
 	struct word numa_thread[4];	/* instead of numa for the second thread */
@@ -1354,6 +1449,22 @@ FIXTURE_VARIANT_ADD(smaps_diff, huge) {
 		{ SPOT + 96 * MIB, "lo" },
 	},
 	.numa = { { SPOT, "anon=2815" }, { SPOT + 32 * MIB, "anon=2048" } },
+};
+
+FIXTURE_VARIANT_ADD(smaps_diff, large) {
+	.build = build_large,
+	.large = true,
+	.amounts = {
+		{ LARGE_SWAPPED, "Swap", 72 * 4, 72 * 4 },
+		{ LARGE_SWAPPED, "Rss", 2048 - 72 * 4, 2048 - 72 * 4 },
+		{ 0, "Pss_Shmem", 7 * 2048 - (3 * 64 + 128 + 256 + 512 + 1024) / 2, ANY },
+	},
+	.numa = {
+		{ LARGE(2), "anon=5" }, { LARGE(2), "mapmax=2" },
+		{ LARGE(2) + 8 * PAGE, "anon=504" }, { LARGE(2) + 8 * PAGE, "dirty=504" },
+		{ LARGE(2) + 28 * MIB, "dirty=512" }, { LARGE(2) + 28 * MIB, "mapmax=2" },
+	},
+	.needs.swap = true,
 };
 
 FIXTURE_VARIANT_ADD(smaps_diff, huge_forked) {
@@ -1652,6 +1763,7 @@ static void put_back(void)
 	if (before.huge_pages >= 0 &&
 	    number_file(HUGE_PAGES, -1) != before.huge_pages)
 		number_file(HUGE_PAGES, before.huge_pages);
+	set_no_large();
 	if (before.swapping || !ram_disk_swaps())
 		return;
 	if (swapoff(RAM_DISK))
@@ -1915,14 +2027,65 @@ static void expect_numa(struct __test_metadata *_metadata,
 	expect_word(_metadata, in, in, word);
 }
 
+/* What smaps and numa_maps say of what the layout has made at fixed addresses */
+static void print_entries(const struct text *text)
+{
+	for (int file = 0; file < MAPS_FILES; file++) {
+		const char *line = text[file].data, *end = line + text[file].len, *next;
+		bool ours = false;
+
+		if (file != SMAPS && file != NUMA_MAPS)
+			continue;
+		for (; line < end; line = next) {
+			unsigned long at;
+			char after;
+
+			next = memchr(line, '\n', end - line);
+			next = next ? next + 1 : end;
+			if (sscanf(line, "%lx%c", &at, &after) == 2 && strchr("- ", after))
+				ours = at >= SPOT && at < FAR + 16 * TIB;
+			if (ours)
+				printf("@ %.*s", (int)(next - line), line);
+		}
+	}
+	fflush(stdout);
+}
+
+/* What build_large() has made, by the size of the folios */
+static void expect_large(struct __test_metadata *_metadata, const struct text *text)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(large_kb); i++) {
+		const unsigned long at = LARGE_ANON + i * 4 * MIB, rest = at + 8 * PAGE;
+		const unsigned long shmem = LARGE_SHMEM + i * 4 * MIB;
+		/* a read maps the neighbours in 64 KiB, and of a shmem folio all pages */
+		const unsigned long both = large_kb[i] > 64 ? large_kb[i] : 64;
+		const unsigned long alone = 2048 - both;
+		const struct amount amounts[] = {
+			{ at, "Rss", 20, 20 }, { at, "Pss", 10, 10 },
+			{ rest, "Rss", 2016, 2016 }, { rest, "Pss", 992 + 32, 992 + 32 },
+			{ rest, "Private_Dirty", 32, 32 }, { rest, "Shared_Dirty", 1984, 1984 },
+			{ shmem, "Rss", 2048, 2048 },
+			{ shmem, "Pss", alone + both / 2, alone + both / 2 },
+			{ shmem, "Shared_Dirty", both, both },
+		};
+
+		for (size_t n = 0; n < ARRAY_SIZE(amounts); n++)
+			expect_amount(_metadata, text, &amounts[n]);
+	}
+}
+
 TEST_F_TIMEOUT(smaps_diff, process, TIMEOUT)
 {
 	char dir[64];
 
 	snprintf(dir, sizeof(dir), "/proc/%d", self->target.pid);
 	compare_all(_metadata, self->text, dir);
+	if (getenv("PROC_SMAPS_PRINT"))
+		print_entries(self->text);
 	for (int i = 0; variant->amounts[i].name; i++)
 		expect_amount(_metadata, self->text, &variant->amounts[i]);
+	if (variant->large)
+		expect_large(_metadata, self->text);
 	for (int i = 0; variant->flags[i].word; i++)
 		expect_flag(_metadata, self->text, &variant->flags[i]);
 	for (int i = 0; variant->numa[i].word; i++)
