@@ -37,7 +37,7 @@ def measure(kernel, name):
         rows, target = bench_writers.measure(kernel, "pages-bench", name, name=name, accel="icount", timeout=1200)
     found = {}
     for row in rows:
-        found.setdefault((row["kind"], row["file"]), {})[row["implementation"]] = float(row["instructions"])
+        found.setdefault((row["kind"], row["file"]), {})[row["implementation"]] = max(0, float(row["instructions"]))
     return found, target
 
 
