@@ -18,8 +18,7 @@ import plots
 from common import OUT, Progress, lock, main, say, shown
 from run import build_all
 
-# The most instructions a page of a reader in Rust, by kind and file. The others are counted
-# one by one, as in the base.
+# The most instructions a page of a reader in Rust, by kind and file. The others are shown.
 MOST = {
     ("anonymous", "smaps_rollup"): 45,
     ("anonymous, after fork", "smaps_rollup"): 60,

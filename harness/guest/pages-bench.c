@@ -18,10 +18,16 @@
 #define ROUND	50000000L	/* at least so long, so that the clock's ticks even out */
 #define PATH	"/tmp/pages"
 
+/* Writes to one page of @of. */
+static void write_one(unsigned long of)
+{
+	for (unsigned long i = 0; i < SIZE; i += of * PAGE)
+		((volatile char *)SPOT)[i] = 1;
+}
+
 static void write_pages(void)
 {
-	for (unsigned long i = 0; i < SIZE; i += PAGE)
-		((volatile char *)SPOT)[i] = 1;
+	write_one(1);
 }
 
 static void read_pages(void)
@@ -91,8 +97,7 @@ static void fill_shared(void)
 /* Each page table has some pages. */
 static void fill_sparsely(void)
 {
-	for (unsigned long i = 0; i < SIZE; i += 32 * PAGE)
-		((volatile char *)SPOT)[i] = 1;
+	write_one(32);
 }
 
 static void fill_lazy_free(void)

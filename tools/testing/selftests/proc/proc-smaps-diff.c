@@ -520,7 +520,7 @@ static const int large_kb[] = { 16, 32, 64, 128, 256, 512, 1024 };
 #define LARGE_SHMEM	LARGE(ARRAY_SIZE(large_kb))
 #define LARGE_SWAPPED	LARGE(2 * ARRAY_SIZE(large_kb))
 
-/* Says when new memory has folios of that size, in @file, or -1 if it cannot have them. */
+/* Says in @file when new memory has folios of that size. */
 static int set_large(int kb, const char *file, const char *when)
 {
 	char path[128];
@@ -563,8 +563,8 @@ static int touch_large(unsigned long at, int kb, const char *file, const char *c
 
 /*
  * Of each size: anonymous, in two parts, of which the first pages are written to after a
- * fork, and shared, of which another process maps sixteen pages. The last is swapped out
- * in part.
+ * fork, and shared, of which another process maps a part, see expect_large(). The last is
+ * swapped out in part.
  */
 static int make_large(void)
 {
