@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <linux/fs.h>
-#include <linux/mempolicy.h>
 #include <linux/mm.h>
 #include <linux/mm_inline.h>
 #include <linux/uaccess.h>
@@ -41,8 +40,13 @@ __rust_helper int rust_helper_copy_struct_from_user(void *dst, size_t ksize,
 }
 
 #ifdef CONFIG_NUMA
-__rust_helper void rust_helper_mpol_put(struct mempolicy *pol)
+__rust_helper bool rust_helper_vma_is_initial_heap(const struct vm_area_struct *vma)
 {
-	mpol_put(pol);
+	return vma_is_initial_heap(vma);
+}
+
+__rust_helper bool rust_helper_vma_is_initial_stack(const struct vm_area_struct *vma)
+{
+	return vma_is_initial_stack(vma);
 }
 #endif

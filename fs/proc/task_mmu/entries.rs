@@ -64,8 +64,8 @@ impl<'s> Printed<'s> {
 }
 
 impl<'s> Entry<'s> {
-    /// Sums up what is mapped in the VMA, see [`sums::sum_one`]. Returns the record that the sum is
-    /// about.
+    /// Sums up what is mapped in the VMA in `sum`, which must be empty, see [`sums::sum_one`].
+    /// Returns the record that the sum is about.
     #[inline]
     pub(crate) fn sum<S: Sum<Pinned<'s>>>(
         self,

@@ -76,7 +76,7 @@ impl LastFile {
         let inode_end = line.column();
         line.pad_to(column);
         let text = line.column();
-        path.print(line);
+        path.print(line, c"\n");
 
         let (dentry, mount) = path.address();
         *self = Self {

@@ -120,6 +120,18 @@ fn print_named(m: &SeqFile, fields: Fields, file: Option<(u64, VmaFile<'_>)>, na
     line.finish();
 }
 
+/// Writes the first line of `/proc/PID/smaps_rollup`, for the range that all VMAs are in.
+pub(crate) fn put_rollup(line: &mut seq_file::Line<'_>, range: Range<usize>) {
+    let fields = Fields {
+        range,
+        columns: columns(0),
+    };
+
+    fields.print(line, None);
+    line.pad_to(NAME);
+    line.put(b"[rollup]\n");
+}
+
 /// The columns of memory without a file.
 #[derive(Clone, Copy)]
 #[repr(align(32))]

@@ -4,12 +4,11 @@
 
 use crate::{
     abstractions::{
-        name::{major, minor, offset, FileRef, NameBuffer, VmaFile, VmaName},
+        name::{kernel_page_size, major, minor, offset, FileRef, NameBuffer, VmaFile, VmaName},
         query::{
             cached_build_id,
             copy_to_user,
             flags,
-            kernel_page_size,
             Fields,
             Query,
             QueryMemory,

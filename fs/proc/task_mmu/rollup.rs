@@ -3,7 +3,8 @@
 //! `/proc/PID/smaps_rollup`
 
 use crate::{
-    abstractions::page_walk::smaps::{show_rollup, MemSizeStats},
+    abstractions::page_walk::smaps::MemSizeStats,
+    lines,
     records::{Process, Session},
     sums,
 };
@@ -64,7 +65,11 @@ impl Operations for Rollup {
         m: &SeqFile,
         totals: Self::Cursor<'s>,
     ) -> Result<Self::AfterShow<'s>> {
-        show_rollup(m, &totals.range, &totals.stats);
+        let mut line = m.line();
+
+        lines::put_rollup(&mut line, totals.range);
+        totals.stats.put(&mut line, true);
+        line.end_without_newline();
         Ok(())
     }
 }

@@ -66,7 +66,7 @@ impl Operations for Smaps {
                 // same.
                 let released = print(m, held, &mut LastFile::default(), Held::release);
                 drop(on_cpu);
-                values.show(m, &stats);
+                values.print(m, &stats);
                 Ok(Printed::Vma(released))
             }
             entry => {

@@ -136,7 +136,8 @@ pub(crate) fn sum_all<A: GiveWay, S: Sum<A>>(
     Ok(start..pos)
 }
 
-/// Sums up the VMA at which `held` stands. It is the first one that ends above `pos`.
+/// Sums up the VMA at which `held` stands. It is the first one that ends above `pos`. `sum` must be
+/// empty.
 ///
 /// Returns the VMA that the sum is about: another one if that VMA has changed meanwhile, or
 /// [`None`] if there is none above `pos` any more.
@@ -151,7 +152,6 @@ pub(crate) fn sum_one<A: GiveWay, S: Sum<A>>(
         let identity = A::identity(&held);
         let Range { start, end } = held.range();
         let mut done = start;
-        sum.clear();
 
         loop {
             done = sum.add(&held, done, restarts < MAX_RESTARTS)?;
@@ -167,6 +167,7 @@ pub(crate) fn sum_one<A: GiveWay, S: Sum<A>>(
                 break;
             }
         }
+        sum.clear();
         restarts += 1;
     }
 }

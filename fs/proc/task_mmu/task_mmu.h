@@ -14,7 +14,6 @@
 
 struct file_operations;
 struct inode;
-struct mempolicy;
 struct mm_struct;
 struct path;
 struct pid;
@@ -40,6 +39,25 @@ struct walk_stop {
 };
 
 #ifdef CONFIG_PROC_PAGE_MONITOR
+/*
+ * Proportional Set Size(PSS): my share of RSS.
+ *
+ * PSS of a process is the count of pages it has in memory, where each
+ * page is divided by the number of processes sharing it.  So if a
+ * process has 1000 pages all to itself, and 1000 shared with one other
+ * process, its PSS will be 1500.
+ *
+ * To keep (accumulated) division errors low, we adopt a 64bit
+ * fixed-point pss counter to minimize division errors. So (pss >>
+ * PSS_SHIFT) would be the real byte count.
+ *
+ * A shift of 12 before division means (assuming 4K page size):
+ *	- 1M 3-user-pages add up to 8KB errors;
+ *	- supports mapcount up to 2^24, or 16M;
+ *	- supports PSS up to 2^52 bytes, or 4PB.
+ */
+#define PSS_SHIFT 12
+
 struct mem_size_stats {
 	struct walk_stop stop;
 	unsigned long resident;
@@ -77,15 +95,13 @@ struct smap_vma {
 	unsigned long kernel_page_size;
 	unsigned long mmu_page_size;
 	vm_flags_t vm_flags;
+	/* Negative where there are none. */
 	int pkey;
 	bool thp_eligible;
 };
 
 void get_smap_vma(struct smap_vma *values, struct vm_area_struct *vma);
-void show_smap_values(struct seq_file *m, const struct smap_vma *values,
-		      const struct mem_size_stats *mss);
-void show_rollup(struct seq_file *m, unsigned long start, unsigned long end,
-		 const struct mem_size_stats *mss);
+const char *smap_vma_flag(unsigned int bit);
 #endif
 
 #ifdef CONFIG_NUMA
@@ -101,12 +117,10 @@ struct numa_maps {
 	unsigned long node[MAX_NUMNODES];
 };
 
-struct mempolicy *get_task_mempolicy(struct task_struct *task);
+void task_mempolicy_to_str(char *buffer, int maxlen, struct task_struct *task);
+bool vma_mempolicy_to_str(char *buffer, int maxlen, struct vm_area_struct *vma);
 unsigned long numa_maps_gather(struct vm_area_struct *vma, struct numa_maps *md,
 			       unsigned long start, bool mmap_locked);
-void show_numa_map_values(struct seq_file *m, struct vm_area_struct *vma,
-			  const struct numa_maps *md,
-			  struct mempolicy *task_mempolicy);
 #endif
 
 /* What a reader may meet. */

@@ -85,11 +85,12 @@ impl SeqFile {
     }
 }
 
+/// One in each byte.
+const ONES: u64 = 0x0101_0101_0101_0101;
+
 /// Returns the eight hexadecimal digits of `value`, the first of them in the highest byte.
 #[inline]
 fn hexadecimal(value: u32) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-
     // one digit to a byte
     let mut digits = u64::from(value);
     digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
@@ -132,6 +133,19 @@ fn decimal(value: u32) -> u64 {
     tens | (pairs - 10 * tens) << 8
 }
 
+/// The first number that has more than eight decimal digits.
+const EIGHT_DIGITS: u64 = 100_000_000;
+
+/// Returns the eight decimal digits of `value` as text, the first of them in the lowest byte, and
+/// how many of them are zeroes in front of the number.
+#[inline]
+fn decimal_and_zeroes(value: u32) -> (u64, usize) {
+    let digits = decimal(value);
+    // at least one is left of the zeroes in front
+    let zeroes = (digits | 1 << 56).trailing_zeros() / 8;
+    (digits | u64::from(b'0') * ONES, zeroes as usize)
+}
+
 /// Copies `len` bytes, by words.
 ///
 /// Lines are too short for `memcpy`, which first has to choose a method.
@@ -142,9 +156,10 @@ fn decimal(value: u32) -> u64 {
 #[inline(always)]
 unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
     const WORD: usize = core::mem::size_of::<u64>();
+    const HALF: usize = WORD / 2;
 
-    // SAFETY: No byte beyond the first `len` is touched: each word ends at or before that, and
-    // where there is not even one, each byte does.
+    // SAFETY: No byte beyond the first `len` is touched: each word or half of one ends at or before
+    // that, and where there is not even one, each byte does.
     unsafe {
         if len >= WORD {
             let mut done = 0;
@@ -153,6 +168,9 @@ unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
                 done += WORD;
             }
             core::ptr::copy_nonoverlapping(from.add(len - WORD), to.add(len - WORD), WORD);
+        } else if len >= HALF {
+            core::ptr::copy_nonoverlapping(from, to, HALF);
+            core::ptr::copy_nonoverlapping(from.add(len - HALF), to.add(len - HALF), HALF);
         } else {
             for n in 0..len {
                 to.add(n).write(from.add(n).read());
@@ -164,6 +182,9 @@ unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
 impl Line<'_> {
     /// The most digits that a number has, in hexadecimal or decimal.
     const DIGITS: usize = 24;
+
+    /// How many bytes are written at once.
+    const WORD: usize = 8;
 
     #[inline]
     fn room(&self) -> usize {
@@ -335,27 +356,51 @@ impl Line<'_> {
     /// Mirrors `seq_put_decimal_ull`.
     #[inline]
     pub fn put_decimal(&mut self, value: u64) {
-        const ZEROES: u64 = 0x3030_3030_3030_3030;
-        const EIGHT: u64 = 100_000_000;
-
         if self.room() < Self::DIGITS {
             return self.put_at_the_end(|line| line.put_decimal(value));
         }
-        if value < EIGHT {
-            let digits = decimal(value as u32);
-            // at least one is left of the zeroes in front
-            let skip = ((digits | 1 << 56).trailing_zeros() / 8) as usize;
-            let text = (digits | ZEROES) >> (8 * skip);
+        if value < EIGHT_DIGITS {
+            let (digits, skip) = decimal_and_zeroes(value as u32);
+            let text = digits >> (8 * skip);
             // SAFETY: There is room for eight, and the bytes that count are written.
-            unsafe {
-                self.at.cast::<[u8; 8]>().write(text.to_le_bytes());
-                self.at = self.at.add(8 - skip);
-            }
+            unsafe { self.push(text.to_le_bytes(), 8 - skip) }
         } else {
-            self.put_decimal(value / EIGHT);
-            let text = decimal((value % EIGHT) as u32) | ZEROES;
+            self.put_decimal(value / EIGHT_DIGITS);
+            let (text, _) = decimal_and_zeroes((value % EIGHT_DIGITS) as u32);
             self.put(&text.to_le_bytes());
         }
+    }
+
+    /// Writes a number in decimal, with spaces before it if it has less than `width` digits.
+    /// `width` must be 1 to 8.
+    ///
+    /// Mirrors `seq_put_decimal_ull_width`.
+    // Most numbers that stand in columns are zero.
+    #[inline(always)]
+    pub fn put_decimal_padded(&mut self, value: u64, width: usize) {
+        if value >= 10 || self.room() < Self::WORD {
+            return self.out_of_line(|line| line.put_any_decimal_padded(value, width));
+        }
+        let text = (u64::from(b' ') * ONES >> 8 | (u64::from(b'0') | value) << 56)
+            >> (8 * (Self::WORD - width));
+        // SAFETY: There is room for eight bytes, and those that count are written.
+        unsafe { self.push(text.to_le_bytes(), width) }
+    }
+
+    fn put_any_decimal_padded(&mut self, value: u64, width: usize) {
+        if value >= EIGHT_DIGITS || self.room() < Self::WORD {
+            let digits = value.checked_ilog10().unwrap_or_default() as usize + 1;
+            for _ in digits..width {
+                self.put(b" ");
+            }
+            return self.put_decimal(value);
+        }
+        let (digits, zeroes) = decimal_and_zeroes(value as u32);
+        let spaces = u64::from(b'0' ^ b' ') * ONES & ((1 << (8 * zeroes)) - 1);
+        let omitted = zeroes.min(Self::WORD - width);
+        let text = (digits ^ spaces) >> (8 * omitted);
+        // SAFETY: There is room for eight bytes, and those that count are written.
+        unsafe { self.push(text.to_le_bytes(), Self::WORD - omitted) }
     }
 
     /// Writes spaces, at least one, until the line has `column` bytes.
@@ -441,7 +486,7 @@ impl Line<'_> {
         }
     }
 
-    /// Ends what is written to the line here. Another function continues the line.
+    /// Ends the line without a newline. It has one already, or another function continues it.
     ///
     /// Mirrors `seq_commit`.
     #[inline]
@@ -583,6 +628,26 @@ mod tests {
     }
 
     #[test]
+    fn decimal_padded_as_in_c() -> Result {
+        let powers = (0..20).map(|n| 10u64.pow(n));
+        for number in Iterator::chain(powers, NUMBERS) {
+            for number in [number, number.wrapping_sub(1), number / 7 * 3] {
+                for width in 1..=8 {
+                    let (c, rust) = written(
+                        // SAFETY: The file is valid.
+                        |m| unsafe {
+                            bindings::seq_put_decimal_ull_width(m, core::ptr::null(), number, width)
+                        },
+                        |line| line.put_decimal_padded(number, width as usize),
+                    )?;
+                    assert_eq!(c.text(), rust.text());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
     fn ranges_as_in_c() -> Result {
         for start in Iterator::chain((0..64).map(|bit| 1 << bit), NUMBERS) {
             let near = [start, start ^ 0xabcd_f000, start ^ 0x1_0000_1000];
@@ -629,11 +694,12 @@ mod tests {
         line.put_hexadecimal(0x12, 8);
         line.put(b" ");
         line.put_decimal(1_234_567_890);
-        line.pad_to(60);
+        line.put_decimal_padded(12, 7);
+        line.pad_to(65);
         line.put(b"name");
     }
 
-    const ALL: &[u8] = b"7fff12345000-7fff12347000 rw-p 00000012 1234567890          name\n";
+    const ALL: &[u8] = b"7fff12345000-7fff12347000 rw-p 00000012 1234567890     12        name\n";
 
     /// A line is there if C would find room for it: if a byte is left.
     #[test]

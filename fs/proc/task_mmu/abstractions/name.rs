@@ -266,7 +266,7 @@ impl VmaName<'_> {
     #[inline]
     pub(crate) fn print(&self, line: &mut Line<'_>) {
         match self {
-            Self::Path(path) => path.print(line),
+            Self::Path(path) => path.print(line, c"\n"),
             Self::Text(before, name, after) => {
                 for part in [before, name.to_bytes(), after] {
                     line.put(part);
@@ -277,11 +277,11 @@ impl VmaName<'_> {
 }
 
 impl VmaPath<'_> {
-    /// Writes the path at the end of a line.
+    /// Writes the path to a line, the characters `escaped` of it in octal digits.
     ///
     /// Mirrors `seq_path`.
     #[inline(always)]
-    pub(crate) fn print(&self, line: &mut Line<'_>) {
+    pub(crate) fn print(&self, line: &mut Line<'_>, escaped: &'static CStr) {
         let fill = |room: *mut u8, size: usize| {
             let size = size.min(c_int::MAX as usize);
             // SAFETY: By the type invariants the path is valid. There is that much room.
@@ -290,12 +290,13 @@ impl VmaPath<'_> {
             let text = from_err_ptr(text).ok()?.cast::<u8>();
             let len = size - 1 - (text as usize - room as usize);
             // SAFETY: So these are the bytes of the text.
-            if !has_newline(unsafe { core::slice::from_raw_parts(text, len) }) {
+            let bytes = unsafe { core::slice::from_raw_parts(text, len) };
+            if !has_any(bytes, escaped.to_bytes()) {
                 return Some((text, len));
             }
             // SAFETY: The text may be moved to the start of the room that it is in.
             let end = NonNull::new(unsafe {
-                bindings::seq_mangle_path(room.cast(), text.cast(), c"\n".as_char_ptr())
+                bindings::seq_mangle_path(room.cast(), text.cast(), escaped.as_char_ptr())
             })?;
             Some((room, end.as_ptr() as usize - room as usize))
         };
@@ -332,19 +333,49 @@ impl VmaPath<'_> {
     }
 }
 
-/// Returns whether a name has a character that would end the line.
-#[inline]
-fn has_newline(text: &[u8]) -> bool {
+/// Returns whether a text has one of `characters`.
+#[inline(always)]
+fn has_any(text: &[u8], characters: &[u8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
 
     let words = text.chunks_exact(core::mem::size_of::<u64>());
     let rest = words.remainder();
-    // Zero for a newline. Only such a byte borrows from its highest bit, or one above it.
+    // Zero for such a character. Only such a byte borrows from its highest bit, or one above it.
     words.into_iter().any(|word| {
-        let word =
-            u64::from_le_bytes(word.try_into().unwrap_or_default()) ^ u64::from(b'\n') * ONES;
-        word.wrapping_sub(ONES) & !word & 0x80 * ONES != 0
-    }) || rest.contains(&b'\n')
+        let word = u64::from_le_bytes(word.try_into().unwrap_or_default());
+        characters.iter().any(|&character| {
+            let word = word ^ u64::from(character) * ONES;
+            word.wrapping_sub(ONES) & !word & 0x80 * ONES != 0
+        })
+    }) || rest.iter().any(|byte| characters.contains(byte))
+}
+
+/// What a VMA without a file belongs to.
+#[cfg(CONFIG_NUMA)]
+#[derive(PartialEq)]
+pub(crate) enum Initial {
+    Heap,
+    Stack,
+}
+
+#[cfg(CONFIG_NUMA)]
+impl Initial {
+    /// Returns what a VMA has been part of since `execve`.
+    ///
+    /// Mirrors `vma_is_initial_heap` and `vma_is_initial_stack`.
+    #[inline]
+    pub(crate) fn of(vma: &VmaRef) -> Option<Self> {
+        // SAFETY: By the type invariants the VMA is valid and cannot change.
+        unsafe {
+            if bindings::vma_is_initial_heap(vma.as_ptr()) {
+                Some(Self::Heap)
+            } else if bindings::vma_is_initial_stack(vma.as_ptr()) {
+                Some(Self::Stack)
+            } else {
+                None
+            }
+        }
+    }
 }
 
 /// Returns the offset of a VMA in what it maps, in bytes.
@@ -352,4 +383,13 @@ fn has_newline(text: &[u8]) -> bool {
 pub(crate) fn offset(vma: &VmaRef) -> u64 {
     // SAFETY: By the type invariants the VMA is valid and cannot change.
     unsafe { ((*vma.as_ptr()).vm_pgoff as u64) << PAGE_SHIFT }
+}
+
+/// Returns the size of the pages in which a VMA is changed, in bytes.
+///
+/// Mirrors `vma_kernel_pagesize`.
+#[inline]
+pub(crate) fn kernel_page_size(vma: &VmaRef) -> usize {
+    // SAFETY: By the type invariants the VMA is valid and cannot change.
+    unsafe { bindings::vma_kernel_pagesize(vma.as_ptr()) }
 }

@@ -7,7 +7,7 @@
 use kernel::{
     bindings,
     mm::{
-        virt::{flags, VmaRef},
+        virt::{flags, vm_flags_t, VmaRef},
         vma_iter::SleepableLock, //
     },
 };
@@ -73,8 +73,21 @@ fn begin(stop: &mut bindings::walk_stop, vma: &VmaRef, start: usize, may_stop: b
 pub(crate) mod smaps {
     use super::*;
     use crate::abstractions::show_map_gate;
-    use core::ops::Range;
-    use kernel::{mm::vma_iter::GateVma, seq_file::SeqFile};
+    use kernel::{
+        mm::vma_iter::GateVma,
+        prelude::*,
+        seq_file::{Line, SeqFile},
+    };
+
+    /// Writes a line of a name and a size in kB, right-aligned.
+    #[inline(always)]
+    fn put_size<const N: usize>(line: &mut Line<'_>, name: &[u8; N], bytes: u64) {
+        const WIDTH: usize = 24;
+
+        line.put(name);
+        line.put_decimal_padded(bytes >> 10, WIDTH - N);
+        line.put(b" kB\n");
+    }
 
     /// How much memory of which kind is mapped: a C `struct mem_size_stats`.
     #[repr(transparent)]
@@ -112,6 +125,40 @@ pub(crate) mod smaps {
             // SAFETY: By the type invariants the VMA is valid, and it or the address space is
             // read-locked.
             unsafe { bindings::smaps_gather_small(vma.as_ptr(), &mut self.0) }
+        }
+    }
+
+    impl MemSizeStats {
+        /// Writes what `smaps` says of one VMA, or `smaps_rollup` of all.
+        ///
+        /// Mirrors `__show_smap`.
+        pub(crate) fn put(&self, line: &mut Line<'_>, is_rollup: bool) {
+            let stats = &self.0;
+            let pss = |sum: u64| sum >> bindings::PSS_SHIFT;
+            put_size(line, b"Rss:            ", stats.resident as u64);
+            put_size(line, b"Pss:            ", pss(stats.pss));
+            put_size(line, b"Pss_Dirty:      ", pss(stats.pss_dirty));
+            if is_rollup {
+                put_size(line, b"Pss_Anon:       ", pss(stats.pss_anon));
+                put_size(line, b"Pss_File:       ", pss(stats.pss_file));
+                put_size(line, b"Pss_Shmem:      ", pss(stats.pss_shmem));
+            }
+            put_size(line, b"Shared_Clean:   ", stats.shared_clean as u64);
+            put_size(line, b"Shared_Dirty:   ", stats.shared_dirty as u64);
+            put_size(line, b"Private_Clean:  ", stats.private_clean as u64);
+            put_size(line, b"Private_Dirty:  ", stats.private_dirty as u64);
+            put_size(line, b"Referenced:     ", stats.referenced as u64);
+            put_size(line, b"Anonymous:      ", stats.anonymous as u64);
+            put_size(line, b"KSM:            ", stats.ksm as u64);
+            put_size(line, b"LazyFree:       ", stats.lazyfree as u64);
+            put_size(line, b"AnonHugePages:  ", stats.anonymous_thp as u64);
+            put_size(line, b"ShmemPmdMapped: ", stats.shmem_thp as u64);
+            put_size(line, b"FilePmdMapped:  ", stats.file_thp as u64);
+            put_size(line, b"Shared_Hugetlb: ", stats.shared_hugetlb as u64);
+            put_size(line, b"Private_Hugetlb: ", stats.private_hugetlb as u64);
+            put_size(line, b"Swap:           ", stats.swap as u64);
+            put_size(line, b"SwapPss:        ", pss(stats.swap_pss));
+            put_size(line, b"Locked:         ", pss(stats.pss_locked));
         }
     }
 
@@ -159,10 +206,28 @@ pub(crate) mod smaps {
         /// Prints what the entry has after its first line.
         ///
         /// Mirrors `show_smap_values`.
-        #[inline]
-        pub(crate) fn show(&self, m: &SeqFile, stats: &MemSizeStats) {
-            // SAFETY: `m` is only used by this thread.
-            unsafe { bindings::show_smap_values(m.as_ptr(), &self.0, &stats.0) }
+        pub(crate) fn print(&self, m: &SeqFile, stats: &MemSizeStats) {
+            let values = &self.0;
+            let mut line = m.line();
+
+            put_size(&mut line, b"Size:           ", values.size as u64);
+            put_size(
+                &mut line,
+                b"KernelPageSize: ",
+                values.kernel_page_size as u64,
+            );
+            put_size(&mut line, b"MMUPageSize:    ", values.mmu_page_size as u64);
+
+            stats.put(&mut line, false);
+            line.put(b"THPeligible:    ");
+            line.put_decimal_padded(values.thp_eligible.into(), 8);
+            if let Ok(key) = u64::try_from(values.pkey) {
+                line.put(b"\nProtectionKey:  ");
+                line.put_decimal_padded(key, 8);
+            }
+            line.put(b"\nVmFlags: ");
+            put_flags(&mut line, values.vm_flags);
+            line.finish();
         }
     }
 
@@ -171,21 +236,33 @@ pub(crate) mod smaps {
     pub(crate) fn show_smap_gate(m: &SeqFile, gate: &GateVma) {
         show_map_gate(m, gate);
         // SAFETY: `gate` is valid and never changes, by the invariants of its type.
-        unsafe { SmapVma::of_raw(gate.as_ptr()) }.show(m, &MemSizeStats::new());
+        unsafe { SmapVma::of_raw(gate.as_ptr()) }.print(m, &MemSizeStats::new());
     }
 
-    /// Prints `/proc/PID/smaps_rollup`. Mirrors `show_rollup`.
+    /// Writes two letters and a space for each flag.
+    ///
+    /// Mirrors `show_smap_vma_flags`.
     #[inline]
-    pub(crate) fn show_rollup(m: &SeqFile, range: &Range<usize>, stats: &MemSizeStats) {
-        // SAFETY: `m` is only used by this thread.
-        unsafe { bindings::show_rollup(m.as_ptr(), range.start, range.end, &stats.0) }
+    fn put_flags(line: &mut Line<'_>, flags: vm_flags_t) {
+        let mut rest = flags;
+
+        while rest != 0 {
+            // SAFETY: The flag has a number, so that there is a string of at most two letters.
+            let name =
+                unsafe { CStr::from_char_ptr(bindings::smap_vma_flag(rest.trailing_zeros())) };
+            if let &[first, second] = name.to_bytes() {
+                line.put(&[first, second, b' ']);
+            }
+            rest &= rest - 1;
+        }
     }
 }
 
 #[cfg(CONFIG_NUMA)]
 pub(crate) mod numa {
     use super::*;
-    use kernel::{seq_file::SeqFile, task::Task};
+    use core::mem::{offset_of, size_of_val};
+    use kernel::{prelude::*, seq_file::Line, task::Task};
     use pin_init::Zeroable;
 
     /// On which node how much memory is mapped: a C `struct numa_maps`.
@@ -196,8 +273,15 @@ pub(crate) mod numa {
     impl PageStats for NumaMaps {
         #[inline]
         fn clear(&mut self) {
-            // SAFETY: All bits zero is a valid value of this type.
-            unsafe { core::ptr::write_bytes(self, 0, 1) };
+            // Whatever is added counts as a page.
+            if self.0.pages == 0 {
+                return;
+            }
+            let used = offset_of!(bindings::numa_maps, node) + size_of_val(&self.0.node[..nodes()]);
+
+            // SAFETY: All bits zero is a valid value of what these bytes are, the first of the
+            // statistics.
+            unsafe { core::ptr::write_bytes(core::ptr::from_mut(self).cast::<u8>(), 0, used) };
         }
 
         /// Mirrors `numa_maps_gather`.
@@ -213,46 +297,110 @@ pub(crate) mod numa {
         }
     }
 
-    /// The memory policy of a task.
-    ///
-    /// # Invariants
-    ///
-    /// Owns a reference count on the `struct mempolicy`.
-    pub(crate) struct Mempolicy(*mut bindings::mempolicy);
+    /// Returns how many nodes there can be on this machine.
+    #[inline]
+    fn nodes() -> usize {
+        // SAFETY: It does not change after boot.
+        unsafe { bindings::nr_node_ids as usize }
+    }
 
-    impl Mempolicy {
+    impl NumaMaps {
+        /// Writes what the line says of pages, after a space each.
+        #[inline]
+        pub(crate) fn put(&self, line: &mut Line<'_>, is_huge: bool, page_size: usize) {
+            let NumaMaps(stats) = self;
+
+            if stats.pages == 0 {
+                return;
+            }
+            put_pages(line, b" anon=", stats.anon);
+            put_pages(line, b" dirty=", stats.dirty);
+            if stats.pages != stats.anon && stats.pages != stats.dirty {
+                put_pages(line, b" mapped=", stats.pages);
+            }
+            if stats.mapcount_max > 1 {
+                put_pages(line, b" mapmax=", stats.mapcount_max);
+            }
+            put_pages(line, b" swapcache=", stats.swapcache);
+            if stats.active < stats.pages && !is_huge {
+                line.put(b" active=");
+                line.put_decimal(stats.active as u64);
+            }
+            put_pages(line, b" writeback=", stats.writeback);
+            for (nid, &pages) in stats.node[..nodes()].iter().enumerate() {
+                if pages != 0 {
+                    line.put(b" N");
+                    line.put_decimal(nid as u64);
+                    put_pages(line, b"=", pages);
+                }
+            }
+            line.put(b" kernelpagesize_kB=");
+            line.put_decimal(page_size as u64 >> 10);
+        }
+    }
+
+    /// Writes a number of pages with its name, unless it is zero.
+    #[inline(always)]
+    fn put_pages(line: &mut Line<'_>, name: &[u8], pages: usize) {
+        if pages > 0 {
+            line.put(name);
+            line.put_decimal(pages as u64);
+        }
+    }
+
+    /// What the line says of a memory policy.
+    #[derive(Zeroable)]
+    pub(crate) struct Policy {
+        text: [u8; Policy::SIZE],
+        len: usize,
+    }
+
+    impl Policy {
+        const SIZE: usize = 64;
+
+        /// Makes it of a string that `write` writes to a buffer.
+        #[inline]
+        fn written_by(write: impl FnOnce(*mut c_char, c_int)) -> Self {
+            let mut text = [0; Self::SIZE];
+
+            write(text.as_mut_ptr().cast(), Self::SIZE as c_int);
+            let len = text.iter().position(|&byte| byte == 0).unwrap_or_default();
+            Self { text, len }
+        }
+
         /// Returns the policy that a task has right now.
         ///
-        /// Mirrors `get_task_mempolicy`.
-        #[inline]
-        pub(crate) fn of(task: &Task) -> Self {
-            // SAFETY: The task is valid. INVARIANT: The reference count that this takes is ours.
-            Self(unsafe { bindings::get_task_mempolicy(task.as_ptr()) })
+        /// Mirrors `get_task_policy`.
+        pub(crate) fn of_task(task: &Task) -> Self {
+            // SAFETY: The task is valid, and the buffer has this size.
+            Self::written_by(|text, size| unsafe {
+                bindings::task_mempolicy_to_str(text, size, task.as_ptr())
+            })
         }
-    }
 
-    impl Drop for Mempolicy {
+        /// Returns the policy of the memory at the start of `vma`, if it has one of its own.
+        ///
+        /// Mirrors `__get_vma_policy`.
         #[inline]
-        fn drop(&mut self) {
-            // SAFETY: By the type invariants the reference count is ours.
-            unsafe { bindings::mpol_put(self.0) }
-        }
-    }
+        pub(crate) fn of_vma(vma: &VmaRef) -> Option<Self> {
+            let raw = vma.as_ptr();
 
-    /// Prints what the line of `/proc/PID/numa_maps` for a VMA has after the address.
-    ///
-    /// Mirrors `show_numa_map_values`.
-    #[inline]
-    pub(crate) fn show_numa_map_values(
-        m: &SeqFile,
-        vma: &VmaRef,
-        stats: &NumaMaps,
-        task_mempolicy: &Mempolicy,
-    ) {
-        // SAFETY: `vma` is valid and cannot change, by the invariants of its type. The reference
-        // keeps the policy alive. `m` is only used by this thread.
-        unsafe {
-            bindings::show_numa_map_values(m.as_ptr(), vma.as_ptr(), &stats.0, task_mempolicy.0)
+            // SAFETY: By the type invariants the VMA is valid and cannot change.
+            if unsafe { (*raw).vm_ops.is_null() && (*raw).vm_policy.is_null() } {
+                return None;
+            }
+            let mut is_own = false;
+            // SAFETY: As above, and the buffer has this size.
+            let policy = Self::written_by(|text, size| unsafe {
+                is_own = bindings::vma_mempolicy_to_str(text, size, raw);
+            });
+            is_own.then_some(policy)
+        }
+
+        /// Writes the policy to a line.
+        #[inline]
+        pub(crate) fn put(&self, line: &mut Line<'_>) {
+            line.put(&self.text[..self.len]);
         }
     }
 }

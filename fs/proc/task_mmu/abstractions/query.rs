@@ -186,12 +186,3 @@ impl FileRef {
         Ok(size as usize)
     }
 }
-
-/// Returns the size of the pages in which a VMA is changed, in bytes.
-///
-/// Mirrors `vma_kernel_pagesize`.
-#[inline]
-pub(crate) fn kernel_page_size(vma: &VmaRef) -> usize {
-    // SAFETY: By the type invariants the VMA is valid and cannot change.
-    unsafe { bindings::vma_kernel_pagesize(vma.as_ptr()) }
-}
