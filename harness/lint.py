@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 
 import build
+import mutants
 import series
 from common import BASE, CACHE, SRC, TREE, Failed, git, lock, main, say
 
@@ -211,6 +212,7 @@ CHECKS = {
     "licenses": (licenses, "every file says its license"),
     "scripts": (scripts, "the harness's programs parse"),
     "spelling": (spelling, "codespell knows all words"),
+    "mutants": (mutants.check, "each mutant still has what it replaces"),
     "unsafe": (unsafe_comments, "every unsafe has a SAFETY: comment"),
     "checkpatch": (checkpatch, "checkpatch.pl --strict has nothing to say about the series"),
     "b4": (b4, "b4 prep --check has nothing to say about any set"),

@@ -153,13 +153,21 @@ MUTANTS = [
            TASK_MMU, "\twhile (i < nr && atomic_read(&page[i]._mapcount) == mapcount)\n",
            "\twhile (i < nr && mapcount > INT_MIN)\n", "proc-smaps-diff -t process"),
     Mutant("other-entries-counted-twice", "counts entries that are no pages as anonymous ones",
-           TASK_MMU, "\tn->others += nr;\n\treturn nr;\n}\n\nstatic void smaps_pte_entries(",
-           "\treturn nr;\n}\n\nstatic void smaps_pte_entries(", "proc-smaps-diff -t process"),
+           TASK_MMU, "\tn->others += nr;\n\treturn nr;\n}\n\nstatic noinline void smaps_pte_entries(",
+           "\treturn nr;\n}\n\nstatic noinline void smaps_pte_entries(", "proc-smaps-diff -t process"),
     Mutant("most-mappings-of-the-last", "forgets the page that is mapped most often",
            TASK_MMU, "\tif (unlikely(atomic_read(&folio->_mapcount) > n->more))\n",
            "\tif (atomic_read(&folio->_mapcount) != n->more)\n", "proc-smaps-diff -t process"),
     Mutant("restarts-without-bound", "begins an entry again for as long as it is changed",
            f"{MODULE}/sums.rs", "restarts < MAX_RESTARTS)?", "restarts < MAX_RESTARTS << 32)?"),
+    Mutant("sum-kept-at-a-restart", "begins an entry again with what has been added before",
+           f"{MODULE}/sums.rs", "        sum.clear();\n        restarts += 1;", "        restarts += 1;"),
+    Mutant("pages-of-the-vma-before", "adds the pages of one line of numa_maps to those of the next",
+           f"{MODULE}/abstractions/page_walk.rs", "if self.0.pages == 0 {", "if self.0.pages != 0 {",
+           "proc-smaps-diff -t process"),
+    Mutant("policy-of-the-task", "says of memory that has a policy that it has the task's",
+           f"{MODULE}/numa_maps.rs", "Some(policy) => policy.put(line)", "Some(_) => task_policy.put(line)",
+           "proc-smaps-diff -t process"),
 ]
 
 
@@ -170,11 +178,17 @@ def replaced(text, mutant):
     return text.replace(mutant.old, mutant.new)
 
 
+def check(mutants=None):
+    """Fails if there is nothing to replace for one."""
+    for mutant in mutants or MUTANTS:
+        replaced((TREE / mutant.path).read_text(), mutant)
+
+
 def kunit(kernel):
     """The cases of the series' KUnit suites that fail."""
     suites = [suite for suite, _ in test.suites() if suite.startswith("task_mmu_")]
     try:
-        result = guest.boot("true", name="mutant", kernel=kernel, timeout=120,
+        result = guest.boot("true", name="mutant", kernel=kernel, timeout=60,
                             append="kunit.enable=1 kunit.autorun=1 kunit.filter_glob=task_mmu_*")
     except Failed as e:
         return [f"kunit: {str(e).splitlines()[0]}"]
@@ -223,8 +237,7 @@ def catchers(mutant, first):
 
 def each(chosen, first, known_to_pass):
     """Runs the tests over each; gives the names of those that survive."""
-    for mutant in chosen:
-        replaced((TREE / mutant.path).read_text(), mutant)
+    check(chosen)
     wrong = []
     if not known_to_pass:
         wrong += tests(PROTOCOLS[0], "")

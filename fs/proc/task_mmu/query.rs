@@ -16,7 +16,7 @@ use crate::{
             PATH_MAX, //
         },
     },
-    address_space::At,
+    address_space::{At, Held},
     walk,
 };
 use kernel::{
@@ -71,7 +71,14 @@ pub(crate) fn answer(mm: Option<&Mm>, arg: UserPtr) -> Result {
     let mut state = VmaIterState::new();
     let mut build_id = [0; BUILD_ID_SIZE_MAX];
     let at = find(VmaIter::new(&mm, &mut state), fields)?;
-    let (name, source) = describe(at, fields, &mut build_id)?;
+    describe(at.vma(), fields);
+    let (name, source) = if fields.vma_name_size == 0 && fields.build_id_size == 0 {
+        drop(at);
+        (None, BuildId::Size(0))
+    } else {
+        // Memory may be allocated for the name.
+        identify(at.hold(), fields, &mut build_id)?
+    };
     // This may sleep for long if it drops the last reference.
     drop(mm);
 
@@ -111,11 +118,10 @@ fn find<'a>(iter: VmaIter<'a>, fields: &Fields) -> Result<At<'a>> {
         .fold(0, |all, (_, permission)| all | permission);
     let any = flags & flags::COVERING_OR_NEXT != 0;
     let address = fields.query_addr as usize;
-    let mut found: Option<At<'a>> = walk::first(iter, address)?;
+    let mut at: At<'a> = walk::first(iter, address)?.ok_or(ENOENT)?;
     let mut passed = 0;
 
     loop {
-        let at = found.ok_or(ENOENT)?;
         let vma = at.vma();
         if (flags & flags::FILE_BACKED == 0 || VmaFile::of(vma).is_some())
             && vma.flags() & required == required
@@ -126,7 +132,7 @@ fn find<'a>(iter: VmaIter<'a>, fields: &Fields) -> Result<At<'a>> {
         if !any {
             return Err(ENOENT);
         }
-        found = walk::next_or_resched(at, &mut passed)?;
+        at = walk::next_or_resched(at, &mut passed)?.ok_or(ENOENT)?;
     }
 }
 
@@ -138,18 +144,9 @@ enum BuildId {
     In(FileRef),
 }
 
-/// Fills in what the VMA is. Returns its name and what is known of its build ID, if these are asked
-/// for.
+/// Fills in what the VMA is, but for its name and build ID.
 #[inline(always)]
-fn describe(
-    at: At<'_>,
-    fields: &mut Fields,
-    build_id: &mut [u8; BUILD_ID_SIZE_MAX],
-) -> Result<(Option<NameBuffer>, BuildId)> {
-    // Memory may be allocated below.
-    let held = at.hold();
-    let vma: &VmaRef = held.vma();
-
+fn describe(vma: &VmaRef, fields: &mut Fields) {
     fields.vma_start = vma.start() as u64;
     fields.vma_end = vma.end() as u64;
     fields.vma_flags = PERMISSIONS
@@ -164,6 +161,15 @@ fn describe(
     fields.dev_major = major(device);
     fields.dev_minor = minor(device);
     fields.inode = inode;
+}
+
+/// Returns the name of the VMA and what is known of its build ID, if these are asked for.
+fn identify(
+    held: Held<'_>,
+    fields: &mut Fields,
+    build_id: &mut [u8; BUILD_ID_SIZE_MAX],
+) -> Result<(Option<NameBuffer>, BuildId)> {
+    let vma: &VmaRef = held.vma();
 
     let mut name = None;
     if fields.vma_name_size != 0 {
@@ -172,7 +178,7 @@ fn describe(
         fields.vma_name_size = name.as_ref().map_or(0, |name| name.bytes().len() as u32);
     }
 
-    let source = match file.filter(|_| fields.build_id_size != 0) {
+    let source = match VmaFile::of(vma).filter(|_| fields.build_id_size != 0) {
         None => BuildId::Size(0),
         Some(file) => match cached_build_id(vma, build_id) {
             Err(error) if error == EFAULT => BuildId::In(file.get()),

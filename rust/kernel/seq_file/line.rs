@@ -378,6 +378,8 @@ impl Line<'_> {
     // Most numbers that stand in columns are zero.
     #[inline(always)]
     pub fn put_decimal_padded(&mut self, value: u64, width: usize) {
+        let width = width.clamp(1, Self::WORD);
+
         if value >= 10 || self.room() < Self::WORD {
             return self.out_of_line(|line| line.put_any_decimal_padded(value, width));
         }
