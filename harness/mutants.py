@@ -134,7 +134,7 @@ MUTANTS = [
     Mutant("path-of-before", "does not look whether a path has changed",
            f"{MODULE}/last_file.rs", "            && !path.has_changed_since(&self.seq);",
            "            && (!path.has_changed_since(&self.seq) || section.is_some());",
-           "proc-maps-rename"),
+           "proc-maps-rename -t mapped_after"),
     Mutant("unlink-not-seen", "does not look whether a file was unlinked",
            "fs/d_path.c", "seq->unlinked != data_race(d_unlinked(path->dentry));",
            "(seq->unlinked && !path->dentry);"),

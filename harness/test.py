@@ -31,9 +31,11 @@ def ours(suffix):
 
 
 def suites():
-    """The KUnit suites of the series, each with the file that declares it."""
-    return [(suite, path) for path in ours(".rs")
-            for suite in re.findall(r"#\[kunit_tests\((\w+)\)\]", (SRC / path).read_text())]
+    """The KUnit suites of the series that the kernel `slim` has, each with the file that declares it."""
+    found = [(suite, path) for path in ours(".rs")
+             for suite in re.findall(r"#\[kunit_tests\((\w+)\)\]", (SRC / path).read_text())]
+    return found + [(suite, path) for path in ours(".c") if path.startswith("fs/proc/task_mmu/")
+                    for suite in re.findall(r'struct kunit_suite \w+ = {\s+\.name = "(\w+)"', (SRC / path).read_text())]
 
 
 def prepare(kernels):

@@ -2,7 +2,8 @@
 /*
  * The paths in /proc/PID/maps while the file is renamed, moved to other mounts
  * and unlinked: each is one that the file had while read(2) was called, and
- * the paths of one read(2) are in the order in which the file had them.
+ * since it was mapped there, and the paths of one read(2) are in the order in
+ * which the file had them.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -252,6 +253,105 @@ TEST_F(maps_rename, between_two_reads)
 		ASSERT_EQ(0, variant->change->to_next(n));
 	}
 	close(fd);
+}
+
+/*
+ * The file is renamed and then mapped a second time, in this process:
+ *
+ *	ALONE   ANONYMOUS             AGAIN
+ *	[ file ][ 60 mappings of any ][ page n of the file, when it has the name n ]
+ */
+#define ALONE		((char *)SPOT + 2 * MAPPINGS * PAGE)
+#define ANONYMOUS	60
+#define AGAIN		(ALONE + (1 + ANONYMOUS) * PAGE)
+#define LATER		30	/* so often it is renamed and mapped between the two lines */
+
+struct again {
+	const struct change *change;
+	int fd;
+};
+
+static void *keep_mapping(void *arg)
+{
+	const struct again *again = arg;
+
+	while (!get(&stop)) {
+		unsigned long n = get(&had);
+
+		munmap(AGAIN, PAGE);
+		set(&gets, n + 1);
+		if (again->change->to_next(n))
+			maps_die("rename");
+		set(&had, n + 1);
+		if (mmap(AGAIN, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, again->fd,
+			 (n + 1) % NAMES * PAGE) == MAP_FAILED)
+			maps_die("mmap");
+	}
+	return NULL;
+}
+
+/*
+ * Returns whether the file was renamed, and mapped again, between the lines of
+ * its two mappings. The second one never had a name from before that.
+ */
+static bool check_again(struct __test_metadata *_metadata, const struct change *change,
+			const char *data, size_t len, unsigned long from, unsigned long to)
+{
+	unsigned long alone = to, named, page;
+	const char *end;
+
+	for (; (end = memchr(data, '\n', len)); len -= end + 1 - data, data = end + 1) {
+		char *at = (char *)strtoul(data, NULL, 16);
+
+		if (at == ALONE)
+			alone = find_name(change, data, end - data, from, to);
+		if (at != AGAIN)
+			continue;
+		/* START-END rw-p OFFSET */
+		if (sscanf(data, "%*s %*s %lx", &page) != 1)
+			maps_die("line of maps");
+		page /= PAGE;
+		page = from + (page + NAMES - from % NAMES) % NAMES;
+		named = find_name(change, data, end - data, from, to);
+		ASSERT_LE(page, named) {
+			TH_LOG("mapped after the name %lu was gone: %.*s", named,
+			       (int)(end - data), data);
+		}
+		return alone < page;
+	}
+	return false;
+}
+
+TEST_F_TIMEOUT(maps_rename, mapped_after, 300)
+{
+	struct again again = { .change = variant->change };
+	static char buffer[1 << 16];
+	char name[256];
+
+	variant->change->name(name, 0);
+	strcat(name, variant->change->behind);
+	again.fd = open(name, O_RDWR);
+	ASSERT_LE(0, again.fd);
+	ASSERT_EQ(0, ftruncate(again.fd, NAMES * PAGE));
+	ASSERT_NE(MAP_FAILED, mmap(ALONE, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, again.fd, 0));
+	for (int i = 1; i <= ANONYMOUS; i++)
+		ASSERT_NE(MAP_FAILED, mmap(ALONE + i * PAGE, PAGE, i & 1 ? PROT_READ : PROT_NONE,
+					   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	ASSERT_EQ(0, pthread_create(&self->changer, NULL, keep_mapping, &again));
+	self->changes = true;
+	for (int impl = MAPS_C; impl <= MAPS_RUST; impl++) {
+		int fd = maps_open(getpid(), impl);
+
+		ASSERT_LE(0, fd);
+		for (int later = 0; later < LATER;) {
+			unsigned long from = get(&had);
+			ssize_t n = pread(fd, buffer, sizeof(buffer), 0);
+
+			ASSERT_LT(0, n);
+			later += check_again(_metadata, variant->change, buffer, n, from, get(&gets));
+		}
+		close(fd);
+	}
 }
 
 int main(int argc, char **argv)

@@ -253,9 +253,10 @@ static void *read_slowly(void *arg)
 	return NULL;
 }
 
-static void start_slowly(struct slow_reader *r, int fd)
+/* The first pages @there of the buffer can be written to, the others have to be waited for. */
+static void start_slowly(struct slow_reader *r, int fd, size_t there)
 {
-	r->uffd = slow_buffer(&r->buf, PAGES_THERE);
+	r->uffd = slow_buffer(&r->buf, there);
 	r->done = eventfd(0, EFD_CLOEXEC);
 	r->fd = fd;
 	r->state = 0;
@@ -345,7 +346,7 @@ TEST_F_TIMEOUT(maps_trace, slow_buffer, TIMEOUT)
 
 		ASSERT_EQ(0, target_do(&self->target, 1));
 		forget_events();
-		start_slowly(&reader, fd);
+		start_slowly(&reader, fd, PAGES_THERE);
 		spin(i);
 		ASSERT_EQ(0, target_do(&self->target, 0));
 		waits += waits_for_page(&reader);
@@ -373,7 +374,7 @@ TEST_F_TIMEOUT(maps_trace, nothing_is_lost, TIMEOUT)
 	fd = maps_open_file(self->target.pid, variant->file, MAPS_RUST);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, text_read(&whole, fd));
-	start_slowly(&reader, fd);
+	start_slowly(&reader, fd, PAGES_THERE);
 	EXPECT_FALSE(waits_for_page(&reader));
 	end_slowly(&reader);
 	ASSERT_LT(0, reader.n);
@@ -384,6 +385,58 @@ TEST_F_TIMEOUT(maps_trace, nothing_is_lost, TIMEOUT)
 	EXPECT_TRUE(text_same("at once", &whole, "in two", &got));
 	text_free(&whole);
 	text_free(&got);
+	close(fd);
+}
+
+/* A line that is longer than a page, and many after it */
+static int map_long_line(void)
+{
+	char path[2000] = "/tmp", name[252];
+	int fd;
+
+	/* each newline is shown as four characters */
+	memset(name, '\n', sizeof(name) - 1);
+	name[sizeof(name) - 1] = 0;
+	for (int i = 0; i < 5; i++) {
+		strcat(strcat(path, "/"), name);
+		if (mkdir(path, 0755))
+			return errno;
+	}
+	strcat(path, "/file");
+	fd = open(path, O_CREAT | O_RDWR, 0644);
+	if (fd < 0 || mmap((char *)SPOT - PAGE, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED_NOREPLACE,
+			   fd, 0) == MAP_FAILED)
+		return errno;
+	close(fd);
+	return build_many(NULL);
+}
+
+/*
+ * A line longer than a page makes all that is copied at once longer than a page. The
+ * reader copies to the page that it has not got:
+ *
+ *	[ page ][ page ][ page ][ ....
+ *	[ copied first ][ copied next ]
+ */
+TEST_F_TIMEOUT(maps_trace, slow_buffer_after_a_long_line, TIMEOUT)
+{
+	struct text whole = {};
+	int fd;
+
+	ASSERT_EQ(0, map_long_line());
+	fd = maps_open_file(getpid(), variant->file, MAPS_RUST);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, text_read(&whole, fd));
+	for (size_t there = 2; there < 8; there++) {
+		struct slow_reader reader;
+
+		start_slowly(&reader, fd, there);
+		EXPECT_FALSE(waits_for_page(&reader)) TH_LOG("with %zu pages", there);
+		end_slowly(&reader);
+		EXPECT_LT(PAGE, reader.n);
+		EXPECT_GE(there * PAGE, reader.n);
+	}
+	text_free(&whole);
 	close(fd);
 }
 
