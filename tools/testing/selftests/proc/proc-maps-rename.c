@@ -348,7 +348,8 @@ TEST_F_TIMEOUT(maps_rename, mapped_after, 300)
 			ssize_t n = pread(fd, buffer, sizeof(buffer), 0);
 
 			ASSERT_LT(0, n);
-			later += check_again(_metadata, variant->change, buffer, n, from, get(&gets));
+			later += check_again(_metadata, variant->change, buffer, n, from,
+					     get(&gets));
 		}
 		close(fd);
 	}
