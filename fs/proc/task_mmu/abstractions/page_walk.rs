@@ -7,7 +7,7 @@
 use kernel::{
     bindings,
     mm::{
-        virt::{flags, vm_flags_t, VmaRef},
+        virt::{flags, VmaRef},
         vma_iter::SleepableLock, //
     },
 };
@@ -74,7 +74,7 @@ pub(crate) mod smaps {
     use super::*;
     use crate::abstractions::show_map_gate;
     use kernel::{
-        mm::vma_iter::GateVma,
+        mm::{virt::vm_flags_t, vma_iter::GateVma},
         prelude::*,
         seq_file::{Line, SeqFile},
     };
