@@ -33,8 +33,7 @@ TOLERANCE = 1.002
 MOST = {"anonymous": 480, "files in fives": 875, "smaps": 3200, "numa_maps": 900}
 MOST_RATIO = {"different files": 0.8}
 MOST_CALLS = 0.1
-MANY = {"maps": 10_000}     # mappings, from which on these hold
-MANY_OF_OTHERS = 2_000
+MANY = collections.defaultdict(lambda: 2_000, maps=10_000)    # mappings of a file, from which on these hold
 # A reader has a buffer of a page, else the measurement is wrong. Memory is
 # counted in slabs, over 64 readers: what they hold is known to some 100 bytes.
 BUFFER = 4096
@@ -83,7 +82,7 @@ def compare(found):
             worse.append(f"{name}: {ratio:.4f} times the instructions of C")
         if rust.calls > c.calls:
             worse.append(f"{name}: {rust.calls} calls, C {c.calls}")
-        if count >= MANY.get(c.file, MANY_OF_OTHERS):
+        if count >= MANY[c.file]:
             most = MOST.get(workload, MOST_RATIO.get(workload, 1) * c.median / c.units)
             if rust.median / rust.units > most:
                 worse.append(f"{name}: {rust.median / rust.units:.1f} instructions, at most {most:.0f} expected")

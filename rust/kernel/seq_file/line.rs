@@ -85,6 +85,9 @@ impl SeqFile {
     }
 }
 
+/// How many bytes are written at once.
+const WORD: usize = core::mem::size_of::<u64>();
+
 /// One in each byte.
 const ONES: u64 = 0x0101_0101_0101_0101;
 
@@ -155,7 +158,6 @@ fn decimal_and_zeroes(value: u32) -> (u64, usize) {
 /// `from` must be valid for reads and `to` for writes of `len` bytes, and they must not overlap.
 #[inline(always)]
 unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
-    const WORD: usize = core::mem::size_of::<u64>();
     const HALF: usize = WORD / 2;
 
     // SAFETY: No byte beyond the first `len` is touched: each word or half of one ends at or before
@@ -182,9 +184,6 @@ unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
 impl Line<'_> {
     /// The most digits that a number has, in hexadecimal or decimal.
     const DIGITS: usize = 24;
-
-    /// How many bytes are written at once.
-    const WORD: usize = 8;
 
     #[inline]
     fn room(&self) -> usize {
@@ -378,19 +377,19 @@ impl Line<'_> {
     // Most numbers that stand in columns are zero.
     #[inline(always)]
     pub fn put_decimal_padded(&mut self, value: u64, width: usize) {
-        let width = width.clamp(1, Self::WORD);
+        let width = width.clamp(1, WORD);
 
-        if value >= 10 || self.room() < Self::WORD {
+        if value >= 10 || self.room() < WORD {
             return self.out_of_line(|line| line.put_any_decimal_padded(value, width));
         }
-        let text = (u64::from(b' ') * ONES >> 8 | (u64::from(b'0') | value) << 56)
-            >> (8 * (Self::WORD - width));
+        let text =
+            (u64::from(b' ') * ONES >> 8 | (u64::from(b'0') | value) << 56) >> (8 * (WORD - width));
         // SAFETY: There is room for eight bytes, and those that count are written.
         unsafe { self.push(text.to_le_bytes(), width) }
     }
 
     fn put_any_decimal_padded(&mut self, value: u64, width: usize) {
-        if value >= EIGHT_DIGITS || self.room() < Self::WORD {
+        if value >= EIGHT_DIGITS || self.room() < WORD {
             let digits = value.checked_ilog10().unwrap_or_default() as usize + 1;
             for _ in digits..width {
                 self.put(b" ");
@@ -399,10 +398,10 @@ impl Line<'_> {
         }
         let (digits, zeroes) = decimal_and_zeroes(value as u32);
         let spaces = u64::from(b'0' ^ b' ') * ONES & ((1 << (8 * zeroes)) - 1);
-        let omitted = zeroes.min(Self::WORD - width);
+        let omitted = zeroes.min(WORD - width);
         let text = (digits ^ spaces) >> (8 * omitted);
         // SAFETY: There is room for eight bytes, and those that count are written.
-        unsafe { self.push(text.to_le_bytes(), Self::WORD - omitted) }
+        unsafe { self.push(text.to_le_bytes(), WORD - omitted) }
     }
 
     /// Writes spaces, at least one, until the line has `column` bytes.
@@ -613,37 +612,37 @@ mod tests {
         Ok(())
     }
 
+    fn decimal_numbers() -> impl Iterator<Item = u64> {
+        let powers = (0..20).map(|n| 10u64.pow(n));
+        Iterator::chain(powers, NUMBERS)
+            .flat_map(|number| [number, number.wrapping_sub(1), number / 7 * 3])
+    }
+
     #[test]
     fn decimal_as_in_c() -> Result {
-        let powers = (0..20).map(|n| 10u64.pow(n));
-        for number in Iterator::chain(powers, NUMBERS) {
-            for number in [number, number.wrapping_sub(1), number / 7 * 3] {
-                let (c, rust) = written(
-                    // SAFETY: The file is valid.
-                    |m| unsafe { bindings::seq_put_decimal_ull(m, core::ptr::null(), number) },
-                    |line| line.put_decimal(number),
-                )?;
-                assert_eq!(c.text(), rust.text());
-            }
+        for number in decimal_numbers() {
+            let (c, rust) = written(
+                // SAFETY: The file is valid.
+                |m| unsafe { bindings::seq_put_decimal_ull(m, core::ptr::null(), number) },
+                |line| line.put_decimal(number),
+            )?;
+            assert_eq!(c.text(), rust.text());
         }
         Ok(())
     }
 
     #[test]
     fn decimal_padded_as_in_c() -> Result {
-        let powers = (0..20).map(|n| 10u64.pow(n));
-        for number in Iterator::chain(powers, NUMBERS) {
-            for number in [number, number.wrapping_sub(1), number / 7 * 3] {
-                for width in 1..=8 {
-                    let (c, rust) = written(
-                        // SAFETY: The file is valid.
-                        |m| unsafe {
-                            bindings::seq_put_decimal_ull_width(m, core::ptr::null(), number, width)
-                        },
-                        |line| line.put_decimal_padded(number, width as usize),
-                    )?;
-                    assert_eq!(c.text(), rust.text());
-                }
+        for number in decimal_numbers() {
+            for width in 1..=8 {
+                let (c, rust) = written(
+                    // SAFETY: The file is valid.
+                    |m| unsafe {
+                        bindings::seq_put_decimal_ull_width(m, core::ptr::null(), number, width)
+                    },
+                    |line| line.put_decimal_padded(number, width as usize),
+                )?;
+                assert_eq!(c.text(), rust.text());
             }
         }
         Ok(())

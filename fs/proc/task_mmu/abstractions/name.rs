@@ -352,7 +352,6 @@ fn has_any(text: &[u8], characters: &[u8]) -> bool {
 
 /// What a VMA without a file belongs to.
 #[cfg(CONFIG_NUMA)]
-#[derive(PartialEq)]
 pub(crate) enum Initial {
     Heap,
     Stack,
@@ -365,7 +364,8 @@ impl Initial {
     /// Mirrors `vma_is_initial_heap` and `vma_is_initial_stack`.
     #[inline]
     pub(crate) fn of(vma: &VmaRef) -> Option<Self> {
-        // SAFETY: By the type invariants the VMA is valid and cannot change.
+        // SAFETY: By the type invariants the VMA is valid and cannot change. It belongs to an
+        // address space, which is pinned: no gate VMA is asked about.
         unsafe {
             if bindings::vma_is_initial_heap(vma.as_ptr()) {
                 Some(Self::Heap)
