@@ -247,7 +247,8 @@ pub(crate) mod smaps {
         let mut rest = flags;
 
         while rest != 0 {
-            // SAFETY: The flag has a number, so that there is a string of at most two letters.
+            // SAFETY: `rest` is not zero, so that this is the number of a flag. Its name is a
+            // string constant.
             let name =
                 unsafe { CStr::from_char_ptr(bindings::smap_vma_flag(rest.trailing_zeros())) };
             if let &[first, second] = name.to_bytes() {
@@ -279,8 +280,8 @@ pub(crate) mod numa {
             }
             let used = offset_of!(bindings::numa_maps, node) + size_of_val(&self.0.node[..nodes()]);
 
-            // SAFETY: All bits zero is a valid value of what these bytes are, the first of the
-            // statistics.
+            // SAFETY: The statistics are borrowed mutably. These are their first bytes, up to the
+            // end of the slice, and all bits zero is a valid value of each field there.
             unsafe { core::ptr::write_bytes(core::ptr::from_mut(self).cast::<u8>(), 0, used) };
         }
 
@@ -300,7 +301,7 @@ pub(crate) mod numa {
     /// Returns how many nodes there can be on this machine.
     #[inline]
     fn nodes() -> usize {
-        // SAFETY: It does not change after boot.
+        // SAFETY: It is written while the kernel boots, before there is a process to read.
         unsafe { bindings::nr_node_ids as usize }
     }
 
@@ -372,7 +373,8 @@ pub(crate) mod numa {
         ///
         /// Mirrors `get_task_policy`.
         pub(crate) fn of_task(task: &Task) -> Self {
-            // SAFETY: The task is valid, and the buffer has this size.
+            // SAFETY: `task` is a reference to a task, which is alive meanwhile. The buffer has
+            // this size, and is not kept.
             Self::written_by(|text, size| unsafe {
                 bindings::task_mempolicy_to_str(text, size, task.as_ptr())
             })
@@ -385,12 +387,13 @@ pub(crate) mod numa {
         pub(crate) fn of_vma(vma: &VmaRef) -> Option<Self> {
             let raw = vma.as_ptr();
 
-            // SAFETY: By the type invariants the VMA is valid and cannot change.
+            // SAFETY: By the type invariants the VMA is valid and read-locked for as long as it is
+            // borrowed. Its policy and operations are only set with the VMA write-locked.
             if unsafe { (*raw).vm_ops.is_null() && (*raw).vm_policy.is_null() } {
                 return None;
             }
             let mut is_own = false;
-            // SAFETY: As above, and the buffer has this size.
+            // SAFETY: As above. The buffer has this size, and is not kept.
             let policy = Self::written_by(|text, size| unsafe {
                 is_own = bindings::vma_mempolicy_to_str(text, size, raw);
             });
