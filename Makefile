@@ -2,7 +2,7 @@
 
 # Handed to the harness through the environment as they were typed: a `$` in
 # CMD is the guest's.
-vars := CMD SHARE ICOUNT ACCEL TIMEOUT ONLY COMMIT SET FORCE CACHE MIRROR
+vars := CMD SHARE ICOUNT ACCEL TIMEOUT ONLY COMMIT SET FORCE CACHE MIRROR FLAVOUR KCONFIG PLAIN SMALL
 define hand_on
 ifneq ($$(origin $(1)),undefined)
 override $(1) := $$(value $(1))
