@@ -129,7 +129,7 @@ def customize(root):
     (root / "var/log/journal").mkdir(exist_ok=True)
     (root / "etc/machine-id").write_text("")
     write(root / "usr/local/lib/task_mmu/Waiting.java", (FILES / "programs/Waiting.java").read_text())
-    inside = ["chroot", root, "env", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
+    inside = ["unshare", "--fork", "--pid", f"--mount-proc={root}/proc", "chroot", root, "env", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
     commands = [["useradd", "--create-home", "--shell", "/bin/bash", USER], ["passwd", "--delete", "root"],
                 ["passwd", "--delete", USER], ["systemctl", "enable", "task-mmu-command.service"],
                 ["javac", "/usr/local/lib/task_mmu/Waiting.java"]]
