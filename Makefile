@@ -32,6 +32,12 @@ make lint     rustfmt, clippy, checkpatch and other checks of the sources
 make bench    instructions per line and VMA, Rust against C; how long readers
               hold up the process that they read about
 
+make deb      Debian packages of a kernel with the series, by Debian's own
+              configuration, in out/deb (an hour and a quarter; SMALL=1: 25 minutes)
+make debian   a Debian 13 that runs the kernel of these packages: a login, or CMD
+make test-debian
+              programs that read maps, in that Debian, with C and with Rust
+
 make build    build the kernel and the guest's file system, and no more
 make lay      bring the kernel tree in the cache to the end of the series
 make save COMMIT=SET/NN-name
@@ -41,13 +47,18 @@ make series   write the sets of patches for `git am` to out/series (SET=NAME: on
 
 Everything else is made on the way, as far as something changed. Variables:
 
-CMD='...'     run: shell command to run in the guest instead of the tour
-SHARE=DIR     run, shell: the guest has DIR as /share
+CMD='...'     run, debian: shell command to run in the guest instead of the tour
+SHARE=DIR     run, shell, debian: the guest has DIR as /share
 ICOUNT=1      run, shell: guest time counts instructions; one CPU
 ACCEL=tcg     run, shell, test: do not use KVM (kvm: do not probe it)
-TIMEOUT=N     run: kill the guest after N seconds (default 600)
-ONLY=a,b      test, test-all: only these pieces (`harness/host test.py --help`
+TIMEOUT=N     run, debian: kill the guest after N seconds (default 600, 900)
+ONLY=a,b      test, test-all, test-debian: only these pieces (`harness/host test.py --help`
               lists them)
+FLAVOUR=NAME  deb, debian: Debian's configuration: cloud-amd64 (default) or amd64
+KCONFIG=FILE  deb, debian: a configuration of your own instead, as /boot/config-*
+PLAIN=1       deb, debian: the kernel without the series
+SMALL=1       deb: leave out modules that a guest of QEMU does not load (debian and
+              test-debian do so if not given SMALL=0)
 FORCE=1       lay: drop edits in the kernel tree that are not in the series
 CACHE=DIR     where the toolchain, kernel tree and objects are
               (default ~/.cache/task_mmu; takes up to 12 GB)
@@ -59,7 +70,7 @@ endef
 export help_text
 
 .PHONY: help run shell test test-all test-debug test-long test-mutants lint build lay \
-	save series bench
+	save series bench deb debian test-debian
 
 help:
 	@echo "$$help_text"
@@ -102,3 +113,12 @@ series:
 
 bench:
 	@harness/host bench.py
+
+deb:
+	@harness/host deb.py
+
+debian:
+	@harness/host debian.py
+
+test-debian:
+	@harness/host clients.py

@@ -132,39 +132,59 @@ def lines(wanted):
                    for name, value in wanted.items())
 
 
+class Expression:
+    """An expression of Kconfig, and whether it holds with a configuration."""
+
+    def __init__(self, text, got):
+        self.words = re.findall(r"\|\||&&|!=|[<>]=?|[=!()]|[\w\"'./-]+", text)
+        self.got = got
+
+    def next(self, *wanted):
+        return self.words.pop(0) if self.words and (not wanted or self.words[0] in wanted) else None
+
+    def either(self):
+        result = self.all()
+        while self.next("||"):
+            result = self.all() or result
+        return result
+
+    def all(self):
+        result = self.one()
+        while self.next("&&"):
+            result = self.one() and result
+        return result
+
+    def one(self):
+        if self.next("!"):
+            return not self.one()
+        if self.next("("):
+            result = self.either()
+            self.next(")")
+            return result
+        left = self.value(self.next())
+        operator = self.next("=", "!=", "<", "<=", ">", ">=")
+        if not operator:
+            return left in ("y", "m")
+        right = self.value(self.next())
+        if left.isdigit() and right.isdigit():
+            left, right = int(left), int(right)
+        return {"=": left == right, "!=": left != right, "<": left < right, "<=": left <= right,
+                ">": left > right, ">=": left >= right}[operator]
+
+    def value(self, word):
+        return word if word in ("y", "m", "n") or word.isdigit() else self.got.get(word, "n")
+
+
 def unmet(name, tree, got):
     """The dependencies of an option that a configuration does not have."""
     for path in ("fs/proc/Kconfig", "init/Kconfig"):
-        m = re.search(rf"^config {name}\n((?:[ \t].*\n|\n)+)", (tree / path).read_text(), re.M)
-        if m:
+        if m := re.search(rf"^config {name}\n((?:[ \t].*\n|\n)+)", (tree / path).read_text(), re.M):
             break
     else:
         return []
-
-    def value(word):
-        text = got.get(word[0], "n")
-        if word[0] in ("y", "m", "n"):
-            return repr(word[0])
-        return text if text.isdigit() else repr(text)
-
-    def holds(expression):
-        # a name alone is true if it is y or m
-        text = re.sub(r"(?<![\w=<>] )(?<![=<>!])\b([A-Z]\w*)\b(?!\s*[<>=!])",
-                      lambda w: str(got.get(w[1], "n") in ("y", "m")), expression)
-        text = re.sub(r"\b([A-Z][A-Z0-9_]+|[ymn])\b", value, text)
-        text = re.sub(r"(?<![<>=!])=(?!=)", "==", text)
-        text = text.replace("&&", " and ").replace("||", " or ")
-        try:
-            return eval(re.sub(r"!(?!=)", " not ", text), {"__builtins__": {}})
-        except (SyntaxError, NameError, TypeError):
-            return True
-
-    found = []
-    help_at = re.search(r"^\s+help$", m[1], re.M)
-    for expression in re.findall(r"^\s+depends on (.+)$", m[1][:help_at.start()] if help_at else m[1], re.M):
-        parts = expression.split(" && ") if "(" not in expression and "||" not in expression else [expression]
-        found += [part for part in parts if not holds(part)]
-    return found
+    needs = re.findall(r"^\s+depends on (.+)$", re.split(r"^\s+help$", m[1], flags=re.M)[0], re.M)
+    parts = [part for text in needs for part in ([text] if "||" in text else text.split(" && "))]
+    return [part for part in parts if not Expression(part, got).either()]
 
 
 def missing(tree, got):
@@ -173,7 +193,7 @@ def missing(tree, got):
     for name in ("RUST", OPTION):
         if got.get(name) != "y":
             reasons += [f"{name} needs {part}" for part in unmet(name, tree, got)]
-    reasons = [r for r in reasons if r != f"{OPTION} needs RUST"] or reasons
+    reasons = [r for r in reasons if not (r == f"{OPTION} needs RUST" and len(reasons) > 1)]
     return "; ".join(reasons) or f"{OPTION} is not offered"
 
 
@@ -200,7 +220,7 @@ def configure(kind):
     got = options(config.read_text())
     for name, (value, why) in changes.items():
         old, now = before.get(name, "n"), got.get(name, "n")
-        if old != now and {old, now} != {"n", '""'}:
+        if now == value != old and {old, now} != {"n", '""'}:
             say(f"changed: CONFIG_{name} from {old} to {now} ({why})")
     if not kind.plain and got.get(OPTION) != "y":
         raise Failed(f"the configuration cannot have CONFIG_{OPTION}: {missing(kind.tree, got)}")
