@@ -18,7 +18,7 @@ import tempfile
 
 import deb
 import debian
-from common import Failed, Progress, lock, main, shown, step, tell
+from common import LOG, Failed, Progress, lock, main, say, shown, step, tell
 from ktap import Case, check
 
 SWITCH = "/sys/module/task_mmu/parameters/rust"
@@ -44,6 +44,7 @@ class Outcomes:
     def __init__(self, progress, count):
         self.progress = progress
         self.count = count
+        self.all = open(LOG / "clients.out", "w")
         self.rest = b""
         self.clients = {}
         self.took = {}
@@ -52,6 +53,7 @@ class Outcomes:
     def write(self, data):
         *lines, self.rest = (self.rest + data).split(b"\n")
         for line in lines:
+            print(line.decode(errors="replace"), file=self.all, flush=True)
             try:
                 said = json.loads(line)
             except ValueError:
@@ -64,6 +66,8 @@ class Outcomes:
                 self.progress.far = f"{len(self.took)} of {self.count} clients (the longest {longest})"
             else:
                 self.clients.setdefault(said["client"], []).append(Case(said["case"], said["result"], said["notes"]))
+                if said["result"] == "not ok":
+                    say(f"not ok: {said['client']}: {said['case']}")
 
     def flush(self):
         pass

@@ -8,21 +8,31 @@ JSON: client, case, result (ok, not ok, skip), notes.
 """
 
 import argparse
+import contextlib
+import ctypes
 import difflib
+import fcntl
 import glob
 import json
 import os
+import pty
 import re
+import select
 import shlex
 import shutil
 import signal
+import struct
 import subprocess
-import sys
 import tempfile
+import termios
 import time
+import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SWITCH = os.environ.get("TASK_MMU_SWITCH", "/sys/module/task_mmu/parameters/rust")
+# So that a client maps the same pages of its libraries in each run: a process that has them
+# mapped as well has a part of them that depends on it.
+ADDR_NO_RANDOMIZE = 0x0040000
 FILES = ("maps", "smaps", "smaps_rollup", "numa_maps")
 ENVIRONMENT = {**os.environ, "LC_ALL": "C.UTF-8", "TERM": "xterm", "DEBUGINFOD_URLS": "", "COLUMNS": "200"}
 
@@ -76,8 +86,9 @@ def differences(old, new):
 class Client:
     """What a client says of the stopped processes, and the outcomes of that."""
 
-    def __init__(self, name):
+    def __init__(self, name, busy):
         self.name = name
+        self.busy = busy
         self.kept = {}      # case: how to get the output, and what it was
 
     def ok(self, case, good=True, *notes):
@@ -86,7 +97,7 @@ class Client:
     def same(self, case, get, sees=True):
         """Both implementations lead to one output. If C itself gives two, it is tried again."""
         try:
-            for _ in range(4):
+            for _ in range(6):
                 outputs = []
                 for who in ("C", "Rust", "C"):
                     serve(who)
@@ -123,7 +134,8 @@ class Client:
         """Rust serves, the processes run: it has to come to an end and to say something."""
         serve("Rust")
         try:
-            out = command() if callable(command) else run(command, timeout)
+            with self.busy.running():
+                out = command() if callable(command) else run(command, timeout)
             if not re.search(pattern, out, re.M):
                 raise Wrong(f"there is no {pattern} in what it says", *out.splitlines()[-6:])
         except Wrong as e:
@@ -152,6 +164,16 @@ class Target:
             if time.monotonic() > end or self.child.poll() is not None:
                 raise Wrong(f"{self.name} does not say {pattern}", *self.said().splitlines()[-6:])
             time.sleep(0.1)
+
+    @contextlib.contextmanager
+    def running(self):
+        """Lets a stopped process run for a while. What runs changes how pages of libraries are
+        shared, which is a part of the output for others."""
+        resume([self.pid])
+        try:
+            yield
+        finally:
+            freeze([self.pid])
 
     def kill(self):
         self.child.kill()
@@ -199,7 +221,7 @@ class Targets:
         self.stopped.append(self.exporter)
         self.busy = Target("busy", [f"{HERE}/target", "busy"])
         self.busy.wait_for(r"^ready \d+$")
-        os.kill(self.busy.pid, signal.SIGSTOP)      # until it is looked at
+        freeze([self.busy.pid])
         time.sleep(3)
         self.pids = [target.pid for target in self.stopped]
         freeze(self.pids)
@@ -257,9 +279,33 @@ def htop(client, t):
     folder = os.path.expanduser("~/.config/htop")
     os.makedirs(folder, exist_ok=True)
     with open(f"{folder}/htoprc", "w") as f:        # with columns of smaps_rollup
-        f.write("fields=0 48 17 18 38 39 119 120 121 1\ndelay=5\n")
-    client.running("running", lambda: run("script -qec 'stty rows 60 cols 200; timeout -s INT 10 htop' /dev/null",
-                                          60, ok=None), r"PSS")
+        f.write("fields=0 48 17 18 38 39 118 119 120 1\ndelay=5\n")
+
+    def screen():
+        """What it draws on a terminal in some seconds."""
+        ours, its = pty.openpty()
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 200, 0, 0))
+        child = subprocess.Popen(["htop"], stdin=its, stdout=its, stderr=its, env=ENVIRONMENT, start_new_session=True)
+        os.close(its)
+        drawn = b""
+        end = time.monotonic() + 10
+        while (left := end - time.monotonic()) > 0:
+            if select.select([ours], [], [], left)[0]:
+                drawn += os.read(ours, 65536)
+        if child.poll() is not None:
+            raise Wrong(f"it has ended with {child.returncode}", *drawn.decode(errors="replace").splitlines()[-4:])
+        os.write(ours, b"q")
+        try:
+            child.wait(20)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            raise Wrong("it does not quit") from None
+        finally:
+            os.close(ours)
+        return re.sub(r"\x1b[^a-zA-Z]*[a-zA-Z]", "", drawn.decode(errors="replace"))
+    if not shutil.which("htop"):
+        raise Skip("htop is not installed")
+    client.running("running", screen, r"\bPSS\b")
 
 
 def atop(client, t):
@@ -337,7 +383,7 @@ def perf(client, t):
             run(["perf", "record", "-q", "-e", "cpu-clock", "-F", "99", "-g", "-o", data, "-p", ",".join(map(str, pids)),
                  "--", "sleep", str(seconds)], 300)
             if seconds > 1:
-                return run(["perf", "report", "-i", data, "--stdio", "-g", "caller"], 300)
+                return run(["perf", "report", "-i", data, "--stdio", "--no-inline", "-g", "caller"], 300)
             return run(["perf", "script", "-i", data, "--show-mmap-events"], 300)
 
     def mappings():
@@ -378,7 +424,7 @@ def valgrind(client, t):
 
 
 def sanitizers(client, t):
-    found = {"address": r"heap-use-after-free.*\n(.*\n)*.*main", "undefined": r"runtime error: left shift",
+    found = {"address": r"heap-use-after-free.*\n(.*\n)*.*main", "undefined": r"runtime error: shift exponent",
              "leak": r"detected memory leaks", "thread": r"data race"}
 
     def said(name, argument):
@@ -424,10 +470,40 @@ def numastat(client, t):
 
 def criu(client, t):
     def tree():
-        child = subprocess.Popen(["setsid", f"{HERE}/target", "quiet"], stdin=subprocess.DEVNULL,
-                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
-        time.sleep(2)
+        # SysV shared memory of `target` is what criu does not dump
+        child = subprocess.Popen(["setsid", "sh", "-c", f"{HERE}/trace wait & {HERE}/trace wait & wait"],
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
+                                 env=ENVIRONMENT)
+        time.sleep(3)
         return child
+
+    def all_of(child):
+        with open(f"/proc/{child.pid}/task/{child.pid}/children") as f:
+            return [child.pid, *map(int, f.read().split())]
+
+    def maps_of(pids):
+        text = ""
+        for pid in pids:
+            with open(f"/proc/{pid}/maps") as f:
+                text += f.read()
+        return text
+
+    def covered(text):
+        """What is mapped how, with what lies side by side as one: the heap begins anew."""
+        found = []
+        for line in text.splitlines():
+            where, *what = line.replace("[heap]", "").split(maxsplit=5)
+            start, end = where.split("-")
+            if found and found[-1][1] == start and found[-1][2] == what and what[3] == "0":
+                found[-1][1] = end
+            else:
+                found.append([start, end, what])
+        return "\n".join(f"{start}-{end} {' '.join(what)}" for start, end, what in found)
+
+    def end(pids):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def call(action, folder, *more):
         os.makedirs(folder, exist_ok=True)
@@ -442,37 +518,39 @@ def criu(client, t):
     except Wrong as e:
         raise Skip(f"criu check: {' '.join(e.args)[:300]}") from None
     child = tree()
+    pids = all_of(child)
 
     def images():
         with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
             call("dump", folder, "-t", str(child.pid), "--leave-running")
-            with open(f"{folder}/mm-{child.pid}.img", "rb") as f:
-                mm = f.read().hex()
-            return "\n".join([mm, *(f"{os.path.basename(p)} {os.path.getsize(p)}"
-                                    for p in sorted(glob.glob(f"{folder}/*.img")) if "stats" not in p)])
+            kept = []
+            for pid in pids:
+                with open(f"{folder}/mm-{pid}.img", "rb") as f:
+                    kept.append(f.read().hex())
+            return "\n".join([*kept, *(f"{os.path.basename(p)} {os.path.getsize(p)}"
+                                       for p in sorted(glob.glob(f"{folder}/*.img")) if "stats" not in p)])
     try:
         client.same("dump", images, sees=False)
     finally:
-        child.kill()
+        end(pids)
         child.wait()
 
     def there_and_back():
         child = tree()
+        pids = all_of(child)
         folder = f"/var/tmp/criu-{child.pid}"
-        with open(f"/proc/{child.pid}/maps") as f:
-            before = f.read()
+        before = maps_of(pids)
         call("dump", folder, "-t", str(child.pid))
         child.wait()
         call("restore", folder, "--restore-detached")
         try:
             time.sleep(1)
-            with open(f"/proc/{child.pid}/maps") as f:
-                after = f.read()
+            after = maps_of(pids)
         finally:
-            os.kill(child.pid, signal.SIGKILL)
+            end(pids)
             shutil.rmtree(folder)
-        if before != after:
-            raise Wrong("maps is not what it was", *differences(before, after))
+        if covered(before) != covered(after):
+            raise Wrong("maps is not what it was", *differences(covered(before), covered(after)))
     client.with_both("restore", there_and_back)
 
 
@@ -515,13 +593,20 @@ def rust(client, t):
 
 
 def exporter(client, t):
+    server = Target("exporter2", ["prometheus-process-exporter", "-web.listen-address=127.0.0.1:9258",
+                                  "-procnames=trace,java", "-threads=false", "-gather-smaps"])
+
     def get():
-        out = run(["prometheus-process-exporter", "-procnames=target,java,python3,trace", "-once-to-stdout-delay=1s",
-                   "-threads=false"], 100)
-        lines = re.findall(r'^namedprocess_namegroup_memory_bytes\{.*$', out, re.M)
-        return "\n".join(sorted(lines))
-    client.same("memory", get)
-    client.running("running", get, r"proportional")
+        with urllib.request.urlopen("http://127.0.0.1:9258/metrics", timeout=60) as answer:
+            text = answer.read().decode()
+        return "\n".join(sorted(re.findall(r"^namedprocess_namegroup_memory_bytes.*$", text, re.M)))
+    try:
+        server.wait_for("Listening|Reading|msg=", 60)
+        time.sleep(2)
+        client.same("memory", get, sees=False)
+        client.running("running", get, r"proportional")
+    finally:
+        server.kill()
 
 
 def redis(client, t):
@@ -586,11 +671,15 @@ def stress_ng(client, t):
 
 def trinity(client, t):
     def attempt():
+        with t.busy.running():
+            calls()
+
+    def calls():
         folder = tempfile.mkdtemp(dir="/var/tmp")
         os.chmod(folder, 0o777)
         victims = " ".join(f"-V /proc/{t.busy.pid}/{f} -V /proc/self/{f}" for f in FILES)
-        calls = "-c read -c pread64 -c lseek -c ioctl -c mmap -c readv -c preadv -c sendfile -c splice -c poll"
-        run(f"cd {folder} && timeout -s INT 60 su user -c 'trinity -q -q -C 2 -N 4000 {victims} {calls}'", 120, ok=None)
+        which = "-c read -c pread64 -c lseek -c ioctl -c mmap -c readv -c preadv -c sendfile -c splice -c poll"
+        run(f"cd {folder} && timeout -s INT 60 su user -c 'trinity -q -q -C 2 -N 4000 {victims} {which}'", 120, ok=None)
         run(["cat", "/proc/self/maps"])
         shutil.rmtree(folder, ignore_errors=True)
     client.with_both("family", attempt)
@@ -638,6 +727,7 @@ def main():
                 f.write(text)
         except OSError:
             pass
+    ctypes.CDLL(None).personality(ADDR_NO_RANDOMIZE)
     try:
         t = Targets()
     except Wrong as e:
@@ -645,10 +735,9 @@ def main():
         return
     clients = []
     for name in args.client or CLIENTS:
-        client = Client(name)
+        client = Client(name, t.busy)
         clients.append(client)
         start = time.monotonic()
-        os.kill(t.busy.pid, signal.SIGCONT)
         try:
             CLIENTS[name](client, t)
         except Skip as e:
@@ -657,7 +746,6 @@ def main():
             tell(name, "runs", "not ok", *e.args)
         except (OSError, ValueError, KeyError, IndexError, TypeError) as e:
             tell(name, "runs", "not ok", f"{type(e).__name__}: {e}")
-        os.kill(t.busy.pid, signal.SIGSTOP)
         print(json.dumps({"took": name, "seconds": round(time.monotonic() - start)}), flush=True)
     one_page_more(t, clients)
     t.kill()

@@ -71,10 +71,14 @@ static void all_kinds(void)
 	char *p;
 	int fd, id;
 
-	anon(64 * MIB, 3);
-	anon(1024 * MIB, 0);
-	p = anon(16 * MIB, 1);
-	madvise(p, 16 * MIB, MADV_HUGEPAGE);
+	anon(16 * MIB, 3);
+	anon(16 * MIB, 0);
+	/* large, and not a part of a core dump */
+	p = anon(1024 * MIB, 50000);
+	madvise(p, 1024 * MIB, MADV_DONTDUMP);
+	p = anon(8 * MIB, 0);
+	madvise(p, 8 * MIB, MADV_HUGEPAGE);
+	memset(p, 1, 5 * MIB);
 	p = anon(MIB, 1);
 	prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, p, MIB, "named by prctl");
 	p = anon(2 * MIB, 1);
