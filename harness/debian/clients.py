@@ -191,7 +191,7 @@ def freeze(pids):
     end = time.monotonic() + 20
     while any(state(pid) != "T" for pid in pids):
         if time.monotonic() > end:
-            raise Wrong("a process does not stop")
+            raise Wrong(f"one does not stop of the processes {' '.join(map(str, pids))}")
         time.sleep(0.1)
 
 
@@ -217,12 +217,16 @@ class Targets:
             target.wait_for(r"^ready \d+$")
         self.exporter = Target("exporter", ["prometheus-process-exporter", "-web.listen-address=127.0.0.1:9256",
                                             "-procnames=target,java,python3"])
-        self.exporter.wait_for("Listening|Reading|msg=", 30)
+        self.exporter.wait_for("Listening|Reading|msg=", 60)
         self.stopped.append(self.exporter)
         self.busy = Target("busy", [f"{HERE}/target", "busy"])
         self.busy.wait_for(r"^ready \d+$")
         freeze([self.busy.pid])
         time.sleep(3)
+        for target in list(self.stopped):
+            if target.child.poll() is not None:
+                tell("targets", target.name, "not ok", "it has ended", *target.said().splitlines()[-4:])
+                self.stopped.remove(target)
         self.pids = [target.pid for target in self.stopped]
         freeze(self.pids)
 
