@@ -238,7 +238,6 @@ def with_command(command, share, keep, folder):
     """A disk with the command and, if there is one, the shared folder's files."""
     top = pathlib.Path(folder) / "share"
     if share:
-        # links, so that large files are copied once
         shutil.copytree(share, top, symlinks=True)
     top.mkdir(exist_ok=True)
     (top / ".cmd").write_text(command + "\n")
@@ -319,8 +318,7 @@ def install(kind, disk):
     initrd and the boot menu."""
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         for path in deb.packages(kind):
-            os.link(path, pathlib.Path(folder) / path.name) if same_device(path, folder) else \
-                shutil.copy(path, folder)
+            shutil.copy(path, folder)
         with Progress(f"installing {kind.name} in the guest"):
             # what removing them has to bring back
             result = boot(f"touch /var/lib/task_mmu.before; {{ {STATE}; }} >/var/lib/task_mmu.before\n"
@@ -329,10 +327,6 @@ def install(kind, disk):
     if result.status:
         raise Failed(f"apt cannot install {kind.name} in the guest:\n{result.text()}")
     return result
-
-
-def same_device(a, b):
-    return os.stat(a).st_dev == os.stat(b).st_dev
 
 
 def installed(kind):
