@@ -354,13 +354,11 @@ def gdb(client, t):
         out = run([*GDB, "-p", pid, "-ex", "info proc mappings"], 300)
         return "\n".join(re.findall(r"^ *0x.*$", out, re.M))
     client.same("info-proc-mappings", mappings)
-    sums = []
 
     def gcore():
         with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
             core = f"{folder}/core"
             run([*GDB, "-p", pid, "-ex", f"gcore {core}"], 300)
-            sums.append(run(["sha256sum", core]).split()[0])
             return run(["eu-readelf", "-l", "-n", core])
     client.same("gcore", gcore)
 
@@ -517,10 +515,8 @@ def criu(client, t):
             with open(f"{folder}/log") as f:
                 raise Wrong(*e.args, *[line for line in f.read().splitlines() if "Error" in line][:8]) from None
 
-    try:
-        run(["criu", "check"], 100)
-    except Wrong as e:
-        raise Skip(f"criu check: {' '.join(e.args)[:300]}") from None
+    if not shutil.which("criu"):
+        raise Skip("criu is not installed")
     child = tree()
     pids = all_of(child)
 
@@ -643,7 +639,9 @@ def postgresql(client, t):
 
 
 def coredump(client, t):
-    def attempt():
+    """systemd-coredump takes a short read() of a file in /proc for its end, and so keeps the first
+    page of maps. The core has all mappings."""
+    def get():
         many = Target("many", [f"{HERE}/target", "many", "6000"])
         many.wait_for(r"^ready \d+$")
         freeze([many.pid])
@@ -660,13 +658,19 @@ def coredump(client, t):
         kept = entry.get("COREDUMP_PROC_MAPS")
         if isinstance(kept, list):
             kept = bytes(kept).decode()
-        if kept is None:
+        if not kept:
             raise Wrong("systemd-coredump has kept no maps", *sorted(entry))
-        if kept.strip() != before.strip():
-            raise Wrong("systemd-coredump's maps differ from those before", *differences(before, kept))
+        if not before.startswith(kept.strip()):
+            raise Wrong("what systemd-coredump has kept is not how maps began", *differences(before, kept))
         if before.count("\n") < 6000:
             raise Wrong(f"the process has only {before.count(chr(10))} mappings")
-    client.with_both("6000-mappings", attempt)
+        run(["coredumpctl", "-q", "dump", str(many.pid), "-o", "/var/tmp/core"])
+        loads = run(["eu-readelf", "-l", "/var/tmp/core"]).count(" LOAD ")
+        os.unlink("/var/tmp/core")
+        if loads < 6000:
+            raise Wrong(f"the core has only {loads} mappings")
+        return f"{loads} mappings in the core\n{kept}"
+    client.same("6000-mappings", get, sees=False)
 
 
 def stress_ng(client, t):
