@@ -300,21 +300,18 @@ def test_trace():
     return program(guest.KERNEL, "trace", "proc-maps-trace", 1500)
 
 
-def trace_rounds(priority):
-    return program(guest.KERNEL, f"trace-long-{priority}", f"proc-maps-trace -n 20000 -v {priority}",
-                   8 * 3600)
+def trace_rounds(priority, file):
+    """A job of 20,000 rounds, which tells at once how it ended, since all of them take hours."""
+    name = f"trace-long-{priority}-{file}"
 
+    def run():
+        case = Case(f"{priority}-{file}", subtests=program(guest.KERNEL, name,
+                    f"proc-maps-trace -n 20000 -k {file} -v {priority}", 4 * 3600))
+        say(f"{name}: {case.outcome()}")
+        return [case]
 
-def test_trace_long_normal():
-    return trace_rounds("normal")
-
-
-def test_trace_long_nice():
-    return trace_rounds("nice")
-
-
-def test_trace_long_idle():
-    return trace_rounds("idle")
+    run.__name__ = name
+    return Job(run, 900, 1)
 
 
 def maple_trees(name):
@@ -511,8 +508,8 @@ LONG = {
     "model-long": Piece("as model, with two writers everywhere", [Job(test_model_long, 1800)]),
     "torture-long": Piece("20,000,000 lines of proc-maps-torture", [Job(test_torture_long, 100)], "slim"),
     "trace-long": Piece("20,000 rounds beside readers of each file, size of buffer and priority",
-                        [Job(test_trace_long_normal, 3600, 1), Job(test_trace_long_nice, 3600, 1),
-                         Job(test_trace_long_idle, 3600, 1)], "slim"),
+                        [trace_rounds(priority, file) for priority in ("normal", "nice", "idle")
+                         for file in ("query", "maps", "smaps", "numa_maps", "smaps_rollup")], "slim"),
     "kasan": Piece("as debug, also with KASAN and kmemleak, and 1,000,000 lines of torture", [Job(test_kasan, 2100)], "kasan"),
     "kcsan": Piece("the same with KCSAN", [Job(test_kcsan, 1600)], "kcsan"),
 }

@@ -7,9 +7,10 @@
 use kernel::{
     bindings,
     mm::{
-        virt::{vm_flags_t, VmaRef},
+        virt::VmaRef,
         vma_iter::GateVma, //
     },
+    page::PAGE_SHIFT,
     seq_file::SeqFile,
 };
 
@@ -26,29 +27,27 @@ pub(crate) fn show_map_gate(m: &SeqFile, gate: &GateVma) {
     unsafe { bindings::show_map_vma(m.as_ptr(), gate.as_ptr()) }
 }
 
-/// What the files of `/proc/PID` show of a VMA, by which it is told from another.
+/// What is mapped by a VMA, by which a part of it is told from another mapping.
+///
+/// A file is told by its address. If a mapping goes away with the last reference to its file, and
+/// another file of the same address is mapped in its place, that is not noticed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct VmaIdentity {
-    start: usize,
-    end: usize,
-    flags: vm_flags_t,
-    offset: usize,
+pub(crate) struct VmaMapping {
     // Only to be compared.
     file: *mut bindings::file,
+    /// The page of the file that would be mapped at address zero.
+    offset: usize,
 }
 
-impl VmaIdentity {
-    /// Returns what `vma` is right now.
+impl VmaMapping {
+    /// Returns what `vma` maps right now.
     #[inline]
     pub(crate) fn of(vma: &VmaRef) -> Self {
         // SAFETY: By the type invariants the VMA is valid and cannot change.
         let (offset, file) = unsafe { ((*vma.as_ptr()).vm_pgoff, (*vma.as_ptr()).vm_file) };
         Self {
-            start: vma.start(),
-            end: vma.end(),
-            flags: vma.flags(),
-            offset,
             file,
+            offset: offset.wrapping_sub(vma.start() >> PAGE_SHIFT),
         }
     }
 }

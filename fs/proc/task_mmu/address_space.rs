@@ -6,11 +6,10 @@ use crate::{
     abstractions::{
         events,
         page_walk::{is_untouched, PageStats},
-        VmaIdentity, //
+        VmaMapping, //
     },
-    lines::Printable,
-    sums::{GiveWay, Sum},
-    walk::{AddressSpace, Event, LockError, StableVma},
+    sums::{Mapping, Sum},
+    walk::{AddressSpace, Budget, Event, LockError, StableVma},
 };
 use core::{marker::PhantomData, ops::Range};
 use kernel::{
@@ -19,7 +18,6 @@ use kernel::{
         vma_iter::{MmapVma, RcuSection, VmaIter},
         MmWithUser,
     },
-    page::PAGE_SHIFT,
     prelude::*,
     task::cond_resched,
 };
@@ -38,26 +36,6 @@ pub(crate) type Held<'a> = crate::walk::Held<Pinned<'a>>;
 
 /// A reader that has released a VMA of such an address space and may sleep.
 pub(crate) type Released<'a> = crate::walk::Released<Pinned<'a>>;
-
-impl<'a> Held<'a> {
-    /// Returns the address space.
-    #[inline]
-    pub(crate) fn mm(&self) -> &'a MmWithUser {
-        match self {
-            Self::Vma(held) => held.address_space(),
-            Self::Mmap(at) => at.address_space(),
-        }
-    }
-
-    /// Returns the VMA.
-    #[inline]
-    pub(crate) fn vma(&self) -> &VmaRef {
-        match self {
-            Self::Vma(held) => held,
-            Self::Mmap(at) => at,
-        }
-    }
-}
 
 /// Returns an error if the reader, which has pinned the address space, is its last user.
 ///
@@ -81,64 +59,43 @@ fn check_alive() -> Result {
     }
 }
 
-/// Returns an error if the reader has to stop. Errors: `EINTR` if it is being killed, or `ESRCH`.
+/// Lets other tasks use the CPU. Returns an error if the reader has to stop.
+///
+/// Errors: `EINTR` if it is being killed, or `ESRCH`.
 #[inline]
-fn check(mm: &MmWithUser) -> Result {
+fn resched(idle: VmaIter<'_>) -> Result<VmaIter<'_>> {
+    cond_resched();
     check_alive()?;
-    check_used(mm)
+    check_used(idle.address_space())?;
+    Ok(idle)
 }
 
 impl<'a, S: PageStats> Sum<Pinned<'a>> for S {
     #[inline]
-    fn clear(&mut self) {
-        PageStats::clear(self);
+    fn add(&mut self, at: &At<'a>, range: Range<usize>, budget: &mut Budget) -> Option<usize> {
+        if is_untouched(at.vma()) {
+            return Some(range.end);
+        }
+        self.gather_some(at.vma(), range, budget.entries())
     }
 
-    #[inline]
-    fn add_in_rcu(&mut self, at: &At<'a>) -> Option<usize> {
-        let vma = at.vma();
-        if is_untouched(vma) {
-            Some(0)
-        } else if self.gather_small(vma) {
-            Some((vma.end() - vma.start()) >> PAGE_SHIFT)
-        } else {
-            None
-        }
-    }
-
-    #[inline]
-    fn add(&mut self, held: &Held<'a>, pos: usize, may_stop: bool) -> Result<usize> {
-        if is_untouched(held.vma()) {
-            return Ok(held.vma().end());
-        }
-
-        Ok(match held {
+    fn add_asleep(&mut self, held: &Held<'a>, range: Range<usize>) -> usize {
+        match held {
             #[cfg(CONFIG_PER_VMA_LOCK)]
-            Held::Vma(vma) => self.gather(vma, pos, may_stop),
+            Held::Vma(vma) => self.gather(vma, range),
             #[cfg(not(CONFIG_PER_VMA_LOCK))]
             Held::Vma(never) => match *never {},
-            Held::Mmap(vma) => self.gather(vma, pos, may_stop),
-        })
+            Held::Mmap(vma) => self.gather(vma, range),
+        }
     }
 }
 
-impl<'a> GiveWay for Pinned<'a> {
-    type Identity = VmaIdentity;
-
-    fn give_way(held: Held<'a>) -> Result<VmaIter<'a>> {
-        check(held.mm())?;
-        Ok(match held {
-            #[cfg(CONFIG_PER_VMA_LOCK)]
-            Held::Vma(vma) => Self::wait(vma.unlock())?,
-            #[cfg(not(CONFIG_PER_VMA_LOCK))]
-            Held::Vma(never) => match never {},
-            Held::Mmap(at) => at.unlock(),
-        })
-    }
+impl<'a> Mapping for Pinned<'a> {
+    type Mapping = VmaMapping;
 
     #[inline]
-    fn identity(held: &Held<'a>) -> VmaIdentity {
-        VmaIdentity::of(held.vma())
+    fn mapping(at: &At<'a>) -> VmaMapping {
+        VmaMapping::of(at.vma())
     }
 }
 
@@ -160,36 +117,14 @@ impl<'a> At<'a> {
             Self::Mmap(at) => at,
         }
     }
-}
 
-impl AsRef<VmaRef> for At<'_> {
+    /// Returns the RCU section in which the VMA is locked, if it is locked in one.
     #[inline]
-    fn as_ref(&self) -> &VmaRef {
-        self.vma()
-    }
-}
-
-impl Printable for At<'_> {
-    #[inline]
-    fn section(&self) -> Option<RcuSection> {
+    pub(crate) fn section(&self) -> Option<RcuSection> {
         match self {
             Self::Vma(locked) => Some(locked.section()),
             Self::Mmap(_) => None,
         }
-    }
-}
-
-impl Printable for Held<'_> {
-    #[inline]
-    fn section(&self) -> Option<RcuSection> {
-        None
-    }
-}
-
-impl AsRef<VmaRef> for Held<'_> {
-    #[inline]
-    fn as_ref(&self) -> &VmaRef {
-        self.vma()
     }
 }
 
@@ -248,14 +183,25 @@ mod vma_locks {
     use crate::walk::Reason;
     use kernel::mm::mmap_lock::MmapLockSpeculation;
     use kernel::mm::vma_iter::{FoundVma, LockedVma, RcuVmaIter, SleepableVma, StartReadError};
-    use kernel::time::{delay::fsleep, Delta};
+    use kernel::processor::cpu_relax;
+    use kernel::time::{delay::usleep_range_idle, Delta, Instant, Monotonic};
 
-    /// How long a reader sleeps for a writer that has had to wait for it, or that has locked the
-    /// VMA that the reader needs.
-    ///
-    /// A reader that goes on at once finds the VMA still locked by the writer, or has it locked
-    /// again when the writer comes back.
-    const PAUSE: Delta = Delta::from_micros(100);
+    /// How long a reader spins for a writer: most system calls that change a VMA are over by then,
+    /// and to sleep and to be woken up would take longer.
+    const SPIN: Delta = Delta::from_micros(20);
+
+    /// How long a reader sleeps for a writer that takes longer.
+    const SLEEP: Delta = Delta::from_micros(100);
+
+    /// How long a reader stays away from a writer that comes back at once.
+    const STAY_AWAY: Delta = Delta::from_micros(50);
+
+    /// Sleeps for about that long. Errors: `EINTR` if the reader is being killed.
+    fn sleep(idle: VmaIter<'_>, delta: Delta) -> Result<VmaIter<'_>> {
+        usleep_range_idle(delta, delta + delta);
+        check_alive()?;
+        Ok(idle)
+    }
 
     impl StableVma for LockedVma<'_> {
         #[inline]
@@ -352,9 +298,21 @@ mod vma_locks {
         }
 
         fn wait(idle: VmaIter<'a>) -> Result<VmaIter<'a>> {
-            fsleep(PAUSE);
+            let mm = idle.address_space();
+            let begin = Instant::<Monotonic>::now();
+
+            while mm.mmap_lock_speculate_begin().is_beside_writer() {
+                if begin.elapsed() >= SPIN {
+                    return sleep(idle, SLEEP);
+                }
+                cpu_relax();
+            }
             check_alive()?;
             Ok(idle)
+        }
+
+        fn stay_away(idle: VmaIter<'a>) -> Result<VmaIter<'a>> {
+            sleep(idle, STAY_AWAY)
         }
 
         #[inline(always)]
@@ -400,8 +358,16 @@ mod vma_locks {
         }
 
         #[inline]
-        fn is_contended(at: &MmapVma<'a>) -> bool {
-            at.is_contended()
+        fn unlock_mmap(at: MmapVma<'a>) -> VmaIter<'a> {
+            at.unlock()
+        }
+
+        #[inline]
+        fn is_contended(at: &At<'a>) -> bool {
+            match at {
+                At::Vma(locked) => locked.is_contended(),
+                At::Mmap(at) => at.is_contended(),
+            }
         }
 
         fn count(idle: &VmaIter<'a>, pos: usize, event: Event) {
@@ -419,9 +385,8 @@ mod vma_locks {
         }
 
         #[inline]
-        fn check_and_resched(held: &Held<'a>) -> Result {
-            cond_resched();
-            check(held.mm())
+        fn resched(idle: VmaIter<'a>) -> Result<VmaIter<'a>> {
+            resched(idle)
         }
     }
 }
@@ -507,8 +472,12 @@ mod no_vma_locks {
             false
         }
 
-        // Never called, see `MAX_WAITS`.
+        // A thread that waits for `mmap_lock` has got it before the reader queues up again.
         fn wait(idle: VmaIter<'a>) -> Result<VmaIter<'a>> {
+            Ok(idle)
+        }
+
+        fn stay_away(idle: VmaIter<'a>) -> Result<VmaIter<'a>> {
             Ok(idle)
         }
 
@@ -544,8 +513,15 @@ mod no_vma_locks {
             at.next()
         }
 
-        fn is_contended(at: &MmapVma<'a>) -> bool {
-            at.is_contended()
+        fn unlock_mmap(at: MmapVma<'a>) -> VmaIter<'a> {
+            at.unlock()
+        }
+
+        fn is_contended(at: &At<'a>) -> bool {
+            match at {
+                At::Vma(never) => match *never {},
+                At::Mmap(at) => at.is_contended(),
+            }
         }
 
         fn count(idle: &VmaIter<'a>, pos: usize, event: Event) {
@@ -561,9 +537,8 @@ mod no_vma_locks {
         }
 
         #[inline]
-        fn check_and_resched(held: &Held<'a>) -> Result {
-            cond_resched();
-            check(held.mm())
+        fn resched(idle: VmaIter<'a>) -> Result<VmaIter<'a>> {
+            resched(idle)
         }
     }
 }

@@ -3,47 +3,21 @@
 //! Records that tell what is mapped in a VMA.
 
 use crate::{
-    address_space::{Held, Pinned, Released},
+    address_space::{At, Pinned, Released},
     records::{self, LastPosition, Record},
     sums::{self, Sum},
 };
-use kernel::{mm::vma_iter::GateVma, prelude::*, seq_file::Index};
+use kernel::{mm::MmWithUser, prelude::*, seq_file::Index};
 
-/// A VMA whose page tables can be walked, which may sleep.
+/// What is left of a record that has been printed.
 ///
 /// There is no RCU section from one record to the next: each VMA is looked up in one of its own.
-pub(crate) enum Entry<'s> {
-    Vma(Held<'s>),
-    Gate(GateVma),
-    /// The VMA is gone, and all after it, or the whole address space.
-    Nothing,
-}
-
-impl<'s> From<Record<'s>> for Entry<'s> {
-    #[inline]
-    fn from(record: Record<'s>) -> Self {
-        match record {
-            Record::Vma(at) => Self::Vma(at.hold()),
-            Record::Gate(gate) => Self::Gate(gate),
-        }
-    }
-}
-
-/// A record that has been printed.
 pub(crate) enum Printed<'s> {
     Vma(Released<'s>),
+    /// Nothing is mapped in this address space after it.
+    LastVma(&'s MmWithUser),
     /// There is nothing after it.
     Last,
-}
-
-impl<'s> From<Entry<'s>> for Printed<'s> {
-    #[inline]
-    fn from(entry: Entry<'s>) -> Self {
-        match entry {
-            Entry::Vma(held) => Self::Vma(held.release()),
-            Entry::Gate(_) | Entry::Nothing => Self::Last,
-        }
-    }
 }
 
 impl<'s> Printed<'s> {
@@ -52,9 +26,10 @@ impl<'s> Printed<'s> {
         self,
         last_pos: &mut LastPosition,
         index: &mut Index,
-    ) -> Result<Option<Entry<'s>>> {
+    ) -> Result<Option<Record<'s>>> {
         match self {
-            Self::Vma(released) => Ok(last_pos.next_after_sleep(released, index)?.map(Entry::from)),
+            Self::Vma(released) => last_pos.next_after_sleep(released, index),
+            Self::LastVma(mm) => Ok(records::after_last_vma(mm, index)),
             Self::Last => {
                 records::end(index);
                 Ok(None)
@@ -63,27 +38,22 @@ impl<'s> Printed<'s> {
     }
 }
 
-impl<'s> Entry<'s> {
-    /// Sums up what is mapped in the VMA in `sum`, which must be empty, see [`sums::sum_one`].
-    /// Returns the record that the sum is about.
-    #[inline]
-    pub(crate) fn sum<S: Sum<Pinned<'s>>>(
-        self,
-        last_pos: &LastPosition,
-        sum: &mut S,
-    ) -> Result<Self> {
-        Ok(match self {
-            Self::Vma(held) => {
-                let mm = held.mm();
-                match sums::sum_one(held, last_pos.address(), sum) {
-                    Ok(Some(held)) => Self::Vma(held),
-                    Ok(None) => mm.gate_vma().map_or(Self::Nothing, Self::Gate),
-                    // The file ends here, as for a reader that begins a chunk a moment later.
-                    Err(error) if error == ESRCH => Self::Nothing,
-                    Err(error) => return Err(error),
-                }
-            }
-            other => other,
-        })
+/// Sums up what the VMA that is locked now has mapped in `sum`, which must be empty, see
+/// [`sums::sum_one`].
+///
+/// Returns [`None`] if the address space is gone. The file ends before this record then, as for a
+/// reader that begins a chunk a moment later.
+#[inline]
+pub(crate) fn sum_up<'s, S: Sum<Pinned<'s>>>(
+    at: At<'s>,
+    sum: &mut S,
+) -> Result<Option<Printed<'s>>> {
+    let mm = at.mm();
+
+    match sums::sum_one(at, sum) {
+        Ok(Some(released)) => Ok(Some(Printed::Vma(released))),
+        Ok(None) => Ok(Some(Printed::LastVma(mm))),
+        Err(error) if error == ESRCH => Ok(None),
+        Err(error) => Err(error),
     }
 }

@@ -4,14 +4,12 @@
 
 use crate::{
     abstractions::name::{offset, VmaFile, VmaName},
+    address_space::{At, Unlocked},
     last_file::LastFile,
 };
 use core::ops::Range;
 use kernel::{
-    mm::{
-        virt::{flags, vm_flags_t, VmaRef},
-        vma_iter::RcuSection, //
-    },
+    mm::virt::{flags, vm_flags_t, VmaRef},
     seq_file::{self, SeqFile},
 };
 
@@ -49,53 +47,46 @@ impl Fields {
     }
 }
 
-/// A VMA that is locked while a line about it is printed.
-pub(crate) trait Printable: AsRef<VmaRef> {
-    /// Returns the RCU section in which the VMA is locked, if it is locked in one.
-    fn section(&self) -> Option<RcuSection>;
-}
-
-/// Prints the line of the VMA that `at` has locked, and unlocks it by `unlock`: before printing if
-/// everything has been copied, or stands in the line of `last_file`; otherwise after printing,
-/// because the VMA keeps the file open and may own the name.
+/// Prints the line of the VMA that `at` has locked, and unlocks it: before printing if everything
+/// has been copied, or stands in the line of `last_file`; otherwise after printing, because the VMA
+/// keeps the file open and may own the name.
 ///
 /// Mirrors `show_map_vma`.
 #[inline(always)]
-pub(crate) fn print<V: Printable, T>(
-    m: &SeqFile,
-    at: V,
-    last_file: &mut LastFile,
-    unlock: impl FnOnce(V) -> T,
-) -> T {
-    let vma = at.as_ref();
+pub(crate) fn print<'s>(m: &SeqFile, at: At<'s>, last_file: &mut LastFile) -> Unlocked<'s> {
+    let vma = at.vma();
     let fields = Fields::of(vma);
 
     let Some(file) = VmaFile::of(vma) else {
         return match VmaName::of(vma) {
             None => {
-                let unlocked = unlock(at);
+                let unlocked = at.unlock();
                 let mut line = m.line();
                 fields.print(&mut line, None);
                 line.finish();
                 unlocked
             }
             Some(name) => {
-                print_named(m, fields, None, name);
-                unlock(at)
+                let mut line = m.line();
+                put_named(&mut line, fields, None, name);
+                line.finish();
+                at.unlock()
             }
         };
     };
 
     let offset = offset(vma);
     if let Some(name) = VmaName::of_memory(vma) {
-        print_named(m, fields, Some((offset, file)), name);
-        return unlock(at);
+        let mut line = m.line();
+        put_named(&mut line, fields, Some((offset, file)), name);
+        line.finish();
+        return at.unlock();
     }
 
     let section = at.section();
     let mut line = m.line();
     if let Some(same) = last_file.again(file, section, &line) {
-        let unlocked = unlock(at);
+        let unlocked = at.unlock();
         fields.print(&mut line, Some(offset));
         same.print(&mut line, NAME);
         line.finish();
@@ -104,20 +95,44 @@ pub(crate) fn print<V: Printable, T>(
     fields.print(&mut line, Some(offset));
     line.out_of_line(|line| last_file.print(file, section, line, NAME));
     line.finish();
-    unlock(at)
+    at.unlock()
 }
 
-/// Prints the line of a VMA with a name that is not the path of its file.
-fn print_named(m: &SeqFile, fields: Fields, file: Option<(u64, VmaFile<'_>)>, name: VmaName<'_>) {
-    let mut line = m.line();
+/// Writes the line of a VMA that is locked, with its newline.
+///
+/// Mirrors `show_map_vma`.
+pub(crate) fn put(line: &mut seq_file::Line<'_>, vma: &VmaRef) {
+    let fields = Fields::of(vma);
 
-    fields.print(&mut line, file.map(|(offset, _)| offset));
+    if let Some(file) = VmaFile::of(vma) {
+        let offset = offset(vma);
+        if let Some(name) = VmaName::of_memory(vma) {
+            put_named(line, fields, Some((offset, file)), name);
+        } else {
+            fields.print(line, Some(offset));
+            LastFile::default().print(file, None, line, NAME);
+        }
+    } else if let Some(name) = VmaName::of(vma) {
+        put_named(line, fields, None, name);
+    } else {
+        fields.print(line, None);
+    }
+    line.put(b"\n");
+}
+
+/// Writes the line of a VMA with a name that is not the path of its file, but for the newline.
+fn put_named(
+    line: &mut seq_file::Line<'_>,
+    fields: Fields,
+    file: Option<(u64, VmaFile<'_>)>,
+    name: VmaName<'_>,
+) {
+    fields.print(line, file.map(|(offset, _)| offset));
     if let Some((_, file)) = file {
-        file.print_inode(&mut line);
+        file.print_inode(line);
     }
     line.pad_to(NAME);
-    name.print(&mut line);
-    line.finish();
+    name.print(line);
 }
 
 /// Writes the first line of `/proc/PID/smaps_rollup`, for the range that all VMAs are in.

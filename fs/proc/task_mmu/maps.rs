@@ -4,7 +4,7 @@
 
 use crate::{
     abstractions::{query::PROCMAP_QUERY, show_map_gate},
-    address_space::{At, Unlocked},
+    address_space::Unlocked,
     last_file::LastFile,
     lines::print,
     query,
@@ -74,7 +74,7 @@ impl Operations for Maps {
         record: Self::Cursor<'s>,
     ) -> Result<Self::AfterShow<'s>> {
         match record {
-            Record::Vma(at) => Ok(Some(print(m, at, &mut state.last_file, At::unlock))),
+            Record::Vma(at) => Ok(Some(print(m, at, &mut state.last_file))),
             Record::Gate(gate) => {
                 show_map_gate(m, &gate);
                 Ok(None)

@@ -10,14 +10,12 @@ use crate::{
             PageStats, //
         },
     },
-    address_space::Held,
-    entries::{Entry, Printed},
-    records::{LastPosition, Process, Session},
+    entries::{sum_up, Printed},
+    records::{LastPosition, Process, Record, Session},
 };
 use kernel::{
     fs::proc::{PidFile, PidInode},
     mm::virt::{flags, VmaRef},
-    preempt,
     prelude::*,
     seq_file::{Index, Line, Operations, SeqFile},
 };
@@ -54,33 +52,10 @@ fn put_vma(line: &mut Line<'_>, vma: &VmaRef, task_policy: &Policy) {
     }
 }
 
-/// Prints the line of a VMA, and unlocks it as soon as all has been copied.
-///
-/// Mirrors `show_numa_map`.
-fn print<'s>(m: &SeqFile, held: Held<'s>, task_policy: &Policy, stats: &NumaMaps) -> Printed<'s> {
-    let mut line = m.line();
-
-    // As in `maps`, the reader does not lose its CPU while it prints with the VMA locked.
-    let on_cpu = preempt::disable_unless_rt();
-    let vma = held.vma();
-    put_vma(&mut line, vma, task_policy);
-    let is_huge = vma.flags() & flags::HUGETLB != 0;
-    let page_size = kernel_page_size(vma);
-    let released = held.release();
-    drop(on_cpu);
-
-    if is_huge {
-        line.put(b" huge");
-    }
-    stats.put(&mut line, is_huge, page_size);
-    line.finish();
-    Printed::Vma(released)
-}
-
 impl Operations for Numa {
     type State = State;
     type Session = Session;
-    type Cursor<'s> = Entry<'s>;
+    type Cursor<'s> = Record<'s>;
     type AfterShow<'s> = Printed<'s>;
 
     fn start(&self, index: Index) -> Result<Option<Session>> {
@@ -92,9 +67,9 @@ impl Operations for Numa {
         state: &mut State,
         session: &'s mut Session,
         index: &mut Index,
-    ) -> Result<Option<Entry<'s>>> {
+    ) -> Result<Option<Record<'s>>> {
         state.task_policy = Policy::of_task(session.task());
-        Ok(state.last_pos.first(session, index)?.map(Entry::from))
+        state.last_pos.first(session, index)
     }
 
     fn next<'s>(
@@ -102,28 +77,40 @@ impl Operations for Numa {
         state: &mut State,
         shown: Self::AfterShow<'s>,
         index: &mut Index,
-    ) -> Result<Option<Entry<'s>>> {
+    ) -> Result<Option<Record<'s>>> {
         shown.next(&mut state.last_pos, index)
     }
 
+    /// Mirrors `show_numa_map`.
     fn show<'s>(
         &self,
         state: &mut State,
         m: &SeqFile,
-        entry: Self::Cursor<'s>,
+        record: Self::Cursor<'s>,
     ) -> Result<Self::AfterShow<'s>> {
+        // The gate VMA has neither pages nor a policy.
+        let Record::Vma(at) = record else {
+            return Ok(Printed::Last);
+        };
         let State {
-            last_pos,
-            task_policy,
-            stats,
+            task_policy, stats, ..
         } = state;
+        let mut line = m.line();
 
+        let vma = at.vma();
+        put_vma(&mut line, vma, task_policy);
+        let is_huge = vma.flags() & flags::HUGETLB != 0;
+        let page_size = kernel_page_size(vma);
         stats.clear();
-        Ok(match entry.sum(last_pos, stats)? {
-            Entry::Vma(held) => print(m, held, task_policy, stats),
-            // The gate VMA has neither pages nor a policy.
-            other => other.into(),
-        })
+        let Some(printed) = sum_up(at, stats)? else {
+            return Ok(Printed::Last);
+        };
+        if is_huge {
+            line.put(b" huge");
+        }
+        stats.put(&mut line, is_huge, page_size);
+        line.finish();
+        Ok(printed)
     }
 }
 

@@ -16,8 +16,8 @@ use crate::{
             PATH_MAX, //
         },
     },
-    address_space::{At, Held},
-    walk,
+    address_space::At,
+    walk::{self, Budget},
 };
 use kernel::{
     mm::{
@@ -68,17 +68,20 @@ pub(crate) fn answer(mm: Option<&Mm>, arg: UserPtr) -> Result {
     }
 
     let mm = mm.and_then(|mm| mm.mmget_not_zero()).ok_or(ESRCH)?;
+    // Before a VMA is locked. If there is no memory, this only matters if the VMA has a name.
+    let mut name = match fields.vma_name_size as usize {
+        0 => None,
+        size => Some(NameBuffer::new(PATH_MAX.min(size))),
+    };
     let mut state = VmaIterState::new();
     let mut build_id = [0; BUILD_ID_SIZE_MAX];
     let at = find(VmaIter::new(&mm, &mut state), fields)?;
     describe(at.vma(), fields);
-    let (name, source) = if fields.vma_name_size == 0 && fields.build_id_size == 0 {
-        drop(at);
-        (None, BuildId::Size(0))
-    } else {
-        // Memory may be allocated for the name.
-        identify(at.hold(), fields, &mut build_id)?
+    let source = match name.is_none() && fields.build_id_size == 0 {
+        true => BuildId::Size(0),
+        false => identify(at.vma(), fields, name.as_mut(), &mut build_id)?,
     };
+    drop(at.unlock_all());
     // This may sleep for long if it drops the last reference.
     drop(mm);
 
@@ -93,7 +96,7 @@ pub(crate) fn answer(mm: Option<&Mm>, arg: UserPtr) -> Result {
         fields.build_id_size = size as u32;
     }
 
-    if let Some(name) = name {
+    if let Some(Ok(name)) = name.filter(|_| fields.vma_name_size != 0) {
         copy_to_user(
             UserPtr::from_addr(fields.vma_name_addr as usize),
             name.bytes(),
@@ -119,7 +122,7 @@ fn find<'a>(iter: VmaIter<'a>, fields: &Fields) -> Result<At<'a>> {
     let any = flags & flags::COVERING_OR_NEXT != 0;
     let address = fields.query_addr as usize;
     let mut at: At<'a> = walk::first(iter, address)?.ok_or(ENOENT)?;
-    let mut passed = 0;
+    let mut budget = Budget::FULL;
 
     loop {
         let vma = at.vma();
@@ -132,7 +135,7 @@ fn find<'a>(iter: VmaIter<'a>, fields: &Fields) -> Result<At<'a>> {
         if !any {
             return Err(ENOENT);
         }
-        at = walk::next_or_resched(at, &mut passed)?.ok_or(ENOENT)?;
+        at = walk::next_or_let_go(at, &mut budget)?.ok_or(ENOENT)?;
     }
 }
 
@@ -163,27 +166,30 @@ fn describe(vma: &VmaRef, fields: &mut Fields) {
     fields.inode = inode;
 }
 
-/// Returns the name of the VMA and what is known of its build ID, if these are asked for.
+/// Copies the name of the VMA, if there is a buffer for it, and returns what is known of its build
+/// ID, if that is asked for.
 fn identify(
-    held: Held<'_>,
+    vma: &VmaRef,
     fields: &mut Fields,
+    name: Option<&mut Result<NameBuffer>>,
     build_id: &mut [u8; BUILD_ID_SIZE_MAX],
-) -> Result<(Option<NameBuffer>, BuildId)> {
-    let vma: &VmaRef = held.vma();
-
-    let mut name = None;
-    if fields.vma_name_size != 0 {
-        let size = PATH_MAX.min(fields.vma_name_size as usize);
-        name = VmaName::of(vma).map(|name| name.copy(size)).transpose()?;
-        fields.vma_name_size = name.as_ref().map_or(0, |name| name.bytes().len() as u32);
+) -> Result<BuildId> {
+    if let Some(buffer) = name {
+        fields.vma_name_size = 0;
+        if let Some(name) = VmaName::of(vma) {
+            let buffer = buffer.as_mut().map_err(|error| *error)?;
+            name.copy_to(buffer)?;
+            fields.vma_name_size = buffer.bytes().len() as u32;
+        }
     }
 
-    let source = match VmaFile::of(vma).filter(|_| fields.build_id_size != 0) {
-        None => BuildId::Size(0),
-        Some(file) => match cached_build_id(vma, build_id) {
-            Err(error) if error == EFAULT => BuildId::In(file.get()),
-            known => BuildId::Size(known.unwrap_or(0)),
+    Ok(
+        match VmaFile::of(vma).filter(|_| fields.build_id_size != 0) {
+            None => BuildId::Size(0),
+            Some(file) => match cached_build_id(vma, build_id) {
+                Err(error) if error == EFAULT => BuildId::In(file.get()),
+                known => BuildId::Size(known.unwrap_or(0)),
+            },
         },
-    };
-    Ok((name, source))
+    )
 }

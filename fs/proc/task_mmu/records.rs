@@ -98,11 +98,6 @@ pub(crate) enum Record<'s> {
 pub(crate) struct LastPosition(usize);
 
 impl LastPosition {
-    /// Returns the address from which the current record was looked up.
-    pub(crate) fn address(&self) -> usize {
-        self.0
-    }
-
     /// Finds the first record of a chunk for which `seq_file` has this index, and sets `index` to
     /// what follows it.
     #[inline]
@@ -154,16 +149,10 @@ impl LastPosition {
         index: &mut Index,
     ) -> Result<Option<Record<'s>>> {
         let mm = released.mm();
-        let previous = *index;
         self.0 = released.pos();
 
         let at = walk::next_after_sleep(released).inspect_err(|_| *index += 1)?;
-        let record = arrive(at, mm, index);
-        // The previous index was that of a VMA which may have been split before it was shown.
-        if *index == previous {
-            *index += 1;
-        }
-        Ok(record)
+        Ok(arrive(at, mm, index))
     }
 }
 
@@ -175,11 +164,15 @@ fn arrive<'s>(at: Option<At<'s>>, mm: &'s MmWithUser, index: &mut Index) -> Opti
             *index = Position::Address(at.range().end).into();
             Some(Record::Vma(at))
         }
-        None => {
-            *index = Position::Gate.into();
-            mm.gate_vma().map(Record::Gate)
-        }
+        None => after_last_vma(mm, index),
     }
+}
+
+/// Returns the record after the last VMA, if there is one, and sets `index` to what follows it.
+#[inline]
+pub(crate) fn after_last_vma<'s>(mm: &'s MmWithUser, index: &mut Index) -> Option<Record<'s>> {
+    *index = Position::Gate.into();
+    mm.gate_vma().map(Record::Gate)
 }
 
 /// Sets `index` to the end of the file, which is after the gate VMA.

@@ -4,15 +4,12 @@
 
 use crate::{
     abstractions::page_walk::smaps::{show_smap_gate, MemSizeStats, SmapVma},
-    address_space::Held,
-    entries::{Entry, Printed},
-    last_file::LastFile,
-    lines::print,
-    records::{LastPosition, Process, Session},
+    entries::{sum_up, Printed},
+    lines,
+    records::{LastPosition, Process, Record, Session},
 };
 use kernel::{
     fs::proc::{PidFile, PidInode},
-    preempt,
     prelude::*,
     seq_file::{Index, Operations, SeqFile},
 };
@@ -23,7 +20,7 @@ pub(crate) struct Smaps(Process);
 impl Operations for Smaps {
     type State = LastPosition;
     type Session = Session;
-    type Cursor<'s> = Entry<'s>;
+    type Cursor<'s> = Record<'s>;
     type AfterShow<'s> = Printed<'s>;
 
     fn start(&self, index: Index) -> Result<Option<Session>> {
@@ -35,8 +32,8 @@ impl Operations for Smaps {
         last_pos: &mut LastPosition,
         session: &'s mut Session,
         index: &mut Index,
-    ) -> Result<Option<Entry<'s>>> {
-        Ok(last_pos.first(session, index)?.map(Entry::from))
+    ) -> Result<Option<Record<'s>>> {
+        last_pos.first(session, index)
     }
 
     fn next<'s>(
@@ -44,38 +41,34 @@ impl Operations for Smaps {
         last_pos: &mut LastPosition,
         shown: Self::AfterShow<'s>,
         index: &mut Index,
-    ) -> Result<Option<Entry<'s>>> {
+    ) -> Result<Option<Record<'s>>> {
         shown.next(last_pos, index)
     }
 
     fn show<'s>(
         &self,
-        last_pos: &mut LastPosition,
+        _last_pos: &mut LastPosition,
         m: &SeqFile,
-        entry: Self::Cursor<'s>,
+        record: Self::Cursor<'s>,
     ) -> Result<Self::AfterShow<'s>> {
+        let at = match record {
+            Record::Vma(at) => at,
+            Record::Gate(gate) => {
+                show_smap_gate(m, &gate);
+                return Ok(Printed::Last);
+            }
+        };
         let mut stats = MemSizeStats::new();
+        let mut line = m.line();
 
-        match entry.sum(last_pos, &mut stats)? {
-            Entry::Vma(held) => {
-                let values = SmapVma::of(held.vma());
-                // As in `maps`, the reader does not lose its CPU while it prints a line with the
-                // VMA locked.
-                let on_cpu = preempt::disable_unless_rt();
-                // There is no RCU section from one entry to the next in which a file could be the
-                // same.
-                let released = print(m, held, &mut LastFile::default(), Held::release);
-                drop(on_cpu);
-                values.print(m, &stats);
-                Ok(Printed::Vma(released))
-            }
-            entry => {
-                if let Entry::Gate(gate) = &entry {
-                    show_smap_gate(m, gate);
-                }
-                Ok(entry.into())
-            }
-        }
+        lines::put(&mut line, at.vma());
+        let values = SmapVma::of(at.vma());
+        let Some(printed) = sum_up(at, &mut stats)? else {
+            return Ok(Printed::Last);
+        };
+        values.put(&mut line, &stats);
+        line.finish();
+        Ok(printed)
     }
 }
 

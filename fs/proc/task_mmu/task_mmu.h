@@ -86,8 +86,10 @@ struct mem_size_stats {
 
 unsigned long smaps_gather(struct vm_area_struct *vma,
 			   struct mem_size_stats *mss, unsigned long start,
-			   bool mmap_locked);
-bool smaps_gather_small(struct vm_area_struct *vma, struct mem_size_stats *mss);
+			   unsigned long end, bool mmap_locked);
+unsigned long smaps_gather_some(struct vm_area_struct *vma,
+				struct mem_size_stats *mss, unsigned long start,
+				unsigned long end, unsigned int *left);
 
 /* What an entry of smaps says of a VMA beside its first line and the sums. */
 struct smap_vma {
@@ -120,7 +122,10 @@ struct numa_maps {
 void task_mempolicy_to_str(char *buffer, int maxlen, struct task_struct *task);
 bool vma_mempolicy_to_str(char *buffer, int maxlen, struct vm_area_struct *vma);
 unsigned long numa_maps_gather(struct vm_area_struct *vma, struct numa_maps *md,
-			       unsigned long start, bool mmap_locked);
+			       unsigned long start, unsigned long end, bool mmap_locked);
+unsigned long numa_maps_gather_some(struct vm_area_struct *vma, struct numa_maps *md,
+				    unsigned long start, unsigned long end,
+				    unsigned int *left);
 #endif
 
 /* What a reader may meet. */

@@ -233,8 +233,12 @@ pub(crate) trait AddressSpace: Sized {
     /// `pos` on.
     fn is_end(idle: &mut Self::Idle, pos: usize) -> bool;
 
-    /// Sleeps for a moment, so that a writer can finish. Fails if the reader is being killed.
+    /// Waits for a moment at most, until no writer is at work. Fails if the reader is being killed.
     fn wait(idle: Self::Idle) -> Result<Self::Idle, Self::Error>;
+
+    /// Sleeps for longer than the reader has had a VMA locked, so that a writer that comes back at
+    /// once does not have to wait each time. Fails if the reader is being killed.
+    fn stay_away(idle: Self::Idle) -> Result<Self::Idle, Self::Error>;
 
     /// Returns whether nothing is mapped from `pos` to the start of the VMA, which is above `pos`.
     ///
@@ -267,8 +271,11 @@ pub(crate) trait AddressSpace: Sized {
     /// there is none.
     fn next_under_mmap_lock(at: Self::MmapLocked) -> Option<Self::MmapLocked>;
 
-    /// Returns whether a thread waits for `mmap_lock`.
-    fn is_contended(at: &Self::MmapLocked) -> bool;
+    /// Releases `mmap_lock`.
+    fn unlock_mmap(at: Self::MmapLocked) -> Self::Idle;
+
+    /// Returns whether a thread waits for what is locked.
+    fn is_contended(at: &At<Self>) -> bool;
 
     /// Reports `event` of a reader at `pos` to tracepoints and counters.
     fn count(idle: &Self::Idle, pos: usize, event: Event);
@@ -277,11 +284,54 @@ pub(crate) trait AddressSpace: Sized {
     fn check(at: &At<Self>) -> Result<(), Self::Error>;
 
     /// Calls `cond_resched()`. Fails if the reader has to stop.
-    fn check_and_resched(held: &Held<Self>) -> Result<(), Self::Error>;
+    fn resched(idle: Self::Idle) -> Result<Self::Idle, Self::Error>;
 }
 
-/// After how many VMAs a reader leaves RCU for a moment, if it does little with each of them.
-const MAX_PASSED: usize = 128;
+/// What a reader may do before it leaves RCU for a moment.
+pub(crate) struct Budget {
+    /// How many entries of page tables it may look at. What takes long otherwise counts as some.
+    entries: u32,
+    /// How often it has let others go first since it had to for a writer, at most
+    /// [`Budget::LONG_AGO`].
+    since_writer: u32,
+}
+
+impl Budget {
+    /// As many entries as a page table has on most architectures.
+    const ENTRIES: u32 = 512;
+
+    /// To pass a VMA takes about as long as to look at so many entries.
+    const VMA: u32 = 4;
+
+    /// A writer that came so many budgets ago does not come back at once.
+    const LONG_AGO: u32 = 2;
+
+    /// The budget of a reader that begins.
+    pub(crate) const FULL: Self = Self {
+        entries: Self::ENTRIES,
+        since_writer: Self::LONG_AGO,
+    };
+
+    /// Returns how many entries may still be looked at.
+    #[inline]
+    pub(crate) fn entries(&mut self) -> &mut u32 {
+        &mut self.entries
+    }
+
+    /// Fills it again for a reader that has let others go first. Returns whether a writer had to
+    /// wait for it now, and not long ago.
+    #[inline]
+    fn refill(&mut self, is_waited_for: bool) -> bool {
+        let comes_back = is_waited_for && self.since_writer < Self::LONG_AGO;
+
+        self.entries = Self::ENTRIES;
+        self.since_writer = match is_waited_for {
+            true => 0,
+            false => (self.since_writer + 1).min(Self::LONG_AGO),
+        };
+        comes_back
+    }
+}
 
 /// A reader that stands at a VMA. The variants tell what keeps the VMA from changing.
 pub(crate) enum At<A: AddressSpace> {
@@ -306,6 +356,29 @@ impl<A: AddressSpace> At<A> {
                 }
             }
             At::Mmap(at) => Unlocked::Mmap(at),
+        }
+    }
+
+    /// Unlocks the VMA and leaves the RCU section, to go on from `pos`.
+    ///
+    /// A reader that holds `mmap_lock` keeps that if `pos` is the end of the VMA.
+    #[inline]
+    pub(crate) fn release(self, pos: usize) -> Released<A> {
+        match self {
+            At::Mmap(at) if at.range().end == pos => Released::Mmap(at),
+            at => Released::Vma {
+                idle: at.unlock_all(),
+                pos,
+            },
+        }
+    }
+
+    /// Releases all that is locked.
+    #[inline]
+    pub(crate) fn unlock_all(self) -> A::Idle {
+        match self {
+            At::Vma(locked) => A::unlock(locked),
+            At::Mmap(at) => A::unlock_mmap(at),
         }
     }
 
@@ -342,32 +415,19 @@ pub(crate) enum Held<A: AddressSpace> {
 }
 
 impl<A: AddressSpace> Held<A> {
-    /// Unlocks the VMA if it is read-locked. A reader that holds `mmap_lock` keeps that.
+    /// Releases all that is locked.
     #[inline]
-    pub(crate) fn release(self) -> Released<A> {
+    pub(crate) fn unlock(self) -> A::Idle {
         match self {
-            Held::Vma(held) => Released::Vma {
-                pos: held.range().end,
-                idle: A::unlock_sleepable(held),
-            },
-            Held::Mmap(at) => Released::Mmap(at),
-        }
-    }
-
-    /// Returns whether the reader has to release `mmap_lock` before the next VMA. A per-VMA lock is
-    /// always released.
-    #[inline]
-    pub(crate) fn is_contended(&self) -> bool {
-        match self {
-            Held::Vma(_) => false,
-            Held::Mmap(at) => A::is_contended(at),
+            Held::Vma(held) => A::unlock_sleepable(held),
+            Held::Mmap(at) => A::unlock_mmap(at),
         }
     }
 }
 
 /// A reader that has left a VMA and may sleep, to go on to the next one.
 pub(crate) enum Released<A: AddressSpace> {
-    /// Nothing is locked. The VMA ended at `pos`.
+    /// Nothing is locked. The reader goes on from `pos`.
     Vma { idle: A::Idle, pos: usize },
     /// `mmap_lock` is held for reading, until the reader stops.
     Mmap(A::MmapLocked),
@@ -426,7 +486,8 @@ pub(crate) fn next<A: AddressSpace>(unlocked: Unlocked<A>) -> Result<Option<At<A
     }
 }
 
-/// Finds the first VMA that ends above the end of the one that was released.
+/// Finds the first VMA that ends above the address from which a reader goes on that has released
+/// what it had locked.
 #[inline]
 pub(crate) fn next_after_sleep<A: AddressSpace>(
     released: Released<A>,
@@ -437,23 +498,57 @@ pub(crate) fn next_after_sleep<A: AddressSpace>(
     }
 }
 
-/// Goes on like [`next`] from a VMA with which little was done, and counts it in `passed`. When
-/// that reaches [`MAX_PASSED`], the reader leaves RCU and calls `cond_resched()`.
+/// Goes on like [`next`] from a VMA with which little was done, or lets go if `budget` is spent.
 #[inline(always)]
-pub(crate) fn next_or_resched<A: AddressSpace>(
+pub(crate) fn next_or_let_go<A: AddressSpace>(
     at: At<A>,
-    passed: &mut usize,
+    budget: &mut Budget,
 ) -> Result<Option<At<A>>, A::Error> {
     A::check(&at)?;
-    *passed += 1;
-    if *passed < MAX_PASSED {
+    budget.entries = budget.entries.saturating_sub(Budget::VMA);
+    let lets_go = match at {
+        At::Vma(_) => budget.entries == 0,
+        // It is kept for all VMAs that follow.
+        At::Mmap(_) => budget.entries == 0 || A::is_contended(&at),
+    };
+    if !lets_go {
         return next(at.unlock());
     }
 
-    *passed = 0;
-    let held = at.hold();
-    A::check_and_resched(&held)?;
-    next_after_sleep(held.release())
+    let end = at.range().end;
+    let_go(at, end, budget)
+}
+
+/// Releases all that is locked, lets others go first, and finds the first VMA that ends above
+/// `pos`.
+#[inline]
+pub(crate) fn let_go<A: AddressSpace>(
+    at: At<A>,
+    pos: usize,
+    budget: &mut Budget,
+) -> Result<Option<At<A>>, A::Error> {
+    let is_contended = A::is_contended(&at);
+    go_on(at.unlock_all(), pos, is_contended, budget)
+}
+
+/// Lets other tasks run, and a thread that waited for what the reader has released, and finds the
+/// first VMA that ends above `pos`.
+pub(crate) fn go_on<A: AddressSpace>(
+    idle: A::Idle,
+    pos: usize,
+    is_waited_for: bool,
+    budget: &mut Budget,
+) -> Result<Option<At<A>>, A::Error> {
+    let mut idle = A::resched(idle)?;
+    let comes_back = budget.refill(is_waited_for);
+    if is_waited_for {
+        A::count(&idle, pos, Event::GiveWay);
+        if comes_back {
+            idle = A::stay_away(idle)?;
+        }
+        idle = A::wait(idle)?;
+    }
+    first(idle, pos)
 }
 
 /// Finds, locks and verifies the first VMA that ends above `pos`.

@@ -53,8 +53,22 @@ impl<'a> MmapLockSpeculation<'a> {
     /// Mirrors `mmap_lock_speculate_retry`.
     #[inline]
     pub fn retry(&self) -> bool {
+        self.is_beside_writer() || self.writers_since()
+    }
+
+    /// Returns whether a thread held `mmap_lock` for writing when the speculation began.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let mm = kernel::mm::test_mm::TestMm::attach()?;
+    /// assert!(!mm.mmap_lock_speculate_begin().is_beside_writer());
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[inline]
+    pub fn is_beside_writer(&self) -> bool {
         // It is odd while a thread holds `mmap_lock` for writing.
-        self.seq & 1 != 0 || self.writers_since()
+        self.seq & 1 != 0
     }
 
     /// Returns whether a thread may have taken or released `mmap_lock` for writing since the

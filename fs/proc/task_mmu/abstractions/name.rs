@@ -201,16 +201,17 @@ impl<'a> VmaName<'a> {
         has_anon_name(vma).then(|| Self::of(vma)).flatten()
     }
 
-    /// Copies the name to a buffer of `size` bytes.
+    /// Copies the name to `buffer`.
     ///
-    /// Context: Process context, may sleep. Errors: `ENOMEM`, or `ENAMETOOLONG` if the name and the
-    /// zero byte after it take more than that.
+    /// Errors: `ENAMETOOLONG` if there is no room for the name and a zero byte after it.
     #[inline]
-    pub(crate) fn copy(&self, size: usize) -> Result<NameBuffer> {
-        let mut buffer = KVec::<u8>::with_capacity(size, GFP_KERNEL)?;
-        let memory: *mut u8 = buffer.spare_capacity_mut().as_mut_ptr().cast();
+    pub(crate) fn copy_to(&self, buffer: &mut NameBuffer) -> Result {
+        let size = buffer.size;
+        let memory: *mut u8 = buffer.memory.spare_capacity_mut().as_mut_ptr().cast();
 
-        let used = match self {
+        // INVARIANT: `d_path` puts the path at the end of the buffer, everything else begins at its
+        // start.
+        buffer.used = match self {
             Self::Path(path) => {
                 // SAFETY: By the type invariants the path is valid, and the buffer is of this size.
                 let start = from_err_ptr(unsafe {
@@ -234,29 +235,41 @@ impl<'a> VmaName<'a> {
             }
         };
 
-        // INVARIANT: `d_path` puts the path at the end of the buffer, everything else begins at its
-        // start.
-        Ok(NameBuffer { buffer, used })
+        Ok(())
     }
 }
 
-/// A copy of the name of a VMA.
+/// Memory for a copy of the name of a VMA.
 ///
 /// # Invariants
 ///
-/// The bytes `used` are within the capacity of the buffer, and initialised.
+/// `memory` has room for `size` bytes. The bytes `used` are among them, and initialised.
 pub(crate) struct NameBuffer {
-    buffer: KVec<u8>,
+    memory: KVec<u8>,
+    size: usize,
     used: Range<usize>,
 }
 
 impl NameBuffer {
-    /// Returns the name and the zero byte after it.
+    /// Allocates an empty buffer of `size` bytes.
+    ///
+    /// Context: Process context, may sleep. Errors: `ENOMEM`.
+    #[inline]
+    pub(crate) fn new(size: usize) -> Result<Self> {
+        // INVARIANT: The memory has just been allocated, and none of it is used.
+        Ok(Self {
+            memory: KVec::with_capacity(size, GFP_KERNEL)?,
+            size,
+            used: 0..0,
+        })
+    }
+
+    /// Returns the name and the zero byte after it, or nothing if there is no name.
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: By the type invariants.
         unsafe {
-            core::slice::from_raw_parts(self.buffer.as_ptr().add(self.used.start), self.used.len())
+            core::slice::from_raw_parts(self.memory.as_ptr().add(self.used.start), self.used.len())
         }
     }
 }

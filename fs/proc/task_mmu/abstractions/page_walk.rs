@@ -4,6 +4,7 @@
 //!
 //! C header: `fs/proc/task_mmu/task_mmu.h`
 
+use core::ops::Range;
 use kernel::{
     bindings,
     mm::{
@@ -17,24 +18,25 @@ pub(crate) trait PageStats {
     /// Makes the statistics empty.
     fn clear(&mut self);
 
-    /// Adds what is mapped from `start` to the end of the VMA.
+    /// Adds what is mapped in `range`, which has to be in the VMA.
     ///
-    /// Returns the address where this has ended: the end of the VMA, or less, but above `start`, if
-    /// the caller is the last user of the address space, or if it `may_stop` and a thread waits for
-    /// what is locked or the current task is being killed.
+    /// Returns the address where this has ended: the end of `range`, or less, but above its start,
+    /// if the caller is the last user of the address space, if a thread waits for what is locked,
+    /// or if the current task is being killed.
     ///
     /// Context: Process context, may sleep.
-    fn gather<V: SleepableLock>(&mut self, vma: &V, start: usize, may_stop: bool) -> usize;
+    fn gather<V: SleepableLock>(&mut self, vma: &V, range: Range<usize>) -> usize;
 
-    /// Adds all that is mapped in the VMA, if it has at most 512 pages and only its page tables
-    /// need to be looked at.
+    /// Adds what is mapped from the start of `range` on, which has to be in the VMA: what one page
+    /// table maps, or as much as can be seen in `left` entries of page tables. `left` is reduced by
+    /// them.
     ///
-    /// Returns whether it has been added. Otherwise nothing is.
+    /// Returns the address where this has ended, above the start of `range`, or [`None`], with
+    /// nothing added, if more than page tables have to be looked at.
     ///
-    /// Context: Process context, may be called in an RCU read-side critical section.
-    fn gather_small(&mut self, _vma: &VmaRef) -> bool {
-        false
-    }
+    /// Context: Any in which a page table lock may be taken. Does not sleep, except on
+    /// `PREEMPT_RT`.
+    fn gather_some(&mut self, vma: &VmaRef, range: Range<usize>, left: &mut u32) -> Option<usize>;
 }
 
 /// Returns whether no page that the statistics count is mapped in this VMA.
@@ -59,14 +61,19 @@ pub(crate) fn is_untouched(vma: &VmaRef) -> bool {
     }
 }
 
-/// Says when a walk from `start` to the end of the VMA may stop. Returns whether it begins inside
-/// of the VMA.
+/// Returns whether `range` is in the VMA, and not empty.
 #[cfg(any(CONFIG_PROC_PAGE_MONITOR, CONFIG_NUMA))]
 #[inline]
-fn begin(stop: &mut bindings::walk_stop, vma: &VmaRef, start: usize, may_stop: bool) -> bool {
-    stop.may_stop = may_stop;
+fn is_in(range: &Range<usize>, vma: &VmaRef) -> bool {
+    vma.start() <= range.start && range.start < range.end && range.end <= vma.end()
+}
+
+/// Lets a walk stop.
+#[cfg(any(CONFIG_PROC_PAGE_MONITOR, CONFIG_NUMA))]
+#[inline]
+fn let_stop(stop: &mut bindings::walk_stop) {
+    stop.may_stop = true;
     stop.may_give_up = true;
-    (vma.start()..vma.end()).contains(&start)
 }
 
 #[cfg(CONFIG_PROC_PAGE_MONITOR)]
@@ -109,22 +116,43 @@ pub(crate) mod smaps {
 
         /// Mirrors `smaps_gather`.
         #[inline]
-        fn gather<V: SleepableLock>(&mut self, vma: &V, start: usize, may_stop: bool) -> usize {
-            if !begin(&mut self.0.stop, vma, start, may_stop) {
-                return vma.end();
+        fn gather<V: SleepableLock>(&mut self, vma: &V, range: Range<usize>) -> usize {
+            if !is_in(&range, vma) {
+                return range.end;
             }
 
+            let_stop(&mut self.0.stop);
             // SAFETY: By the safety requirements of `SleepableLock` the VMA is valid, and what is
-            // said here to be locked is. The walk begins inside of the VMA.
-            unsafe { bindings::smaps_gather(vma.as_ptr(), &mut self.0, start, V::MMAP_LOCKED) }
+            // said here to be locked is. The walk is inside of the VMA.
+            unsafe {
+                bindings::smaps_gather(
+                    vma.as_ptr(),
+                    &mut self.0,
+                    range.start,
+                    range.end,
+                    V::MMAP_LOCKED,
+                )
+            }
         }
 
-        /// Mirrors `smaps_gather_small`.
+        /// Mirrors `smaps_gather_some`.
         #[inline]
-        fn gather_small(&mut self, vma: &VmaRef) -> bool {
+        fn gather_some(
+            &mut self,
+            vma: &VmaRef,
+            range: Range<usize>,
+            left: &mut u32,
+        ) -> Option<usize> {
+            if !is_in(&range, vma) {
+                return Some(range.end);
+            }
+
             // SAFETY: By the type invariants the VMA is valid, and it or the address space is
-            // read-locked.
-            unsafe { bindings::smaps_gather_small(vma.as_ptr(), &mut self.0) }
+            // read-locked for as long as it is borrowed. The range is inside of the VMA.
+            let end = unsafe {
+                bindings::smaps_gather_some(vma.as_ptr(), &mut self.0, range.start, range.end, left)
+            };
+            (end != range.start).then_some(end)
         }
     }
 
@@ -203,22 +231,17 @@ pub(crate) mod smaps {
             Self(values)
         }
 
-        /// Prints what the entry has after its first line.
+        /// Writes what the entry has after its first line, but for the last newline.
         ///
         /// Mirrors `show_smap_values`.
-        pub(crate) fn print(&self, m: &SeqFile, stats: &MemSizeStats) {
+        pub(crate) fn put(&self, line: &mut Line<'_>, stats: &MemSizeStats) {
             let values = &self.0;
-            let mut line = m.line();
 
-            put_size(&mut line, b"Size:           ", values.size as u64);
-            put_size(
-                &mut line,
-                b"KernelPageSize: ",
-                values.kernel_page_size as u64,
-            );
-            put_size(&mut line, b"MMUPageSize:    ", values.mmu_page_size as u64);
+            put_size(line, b"Size:           ", values.size as u64);
+            put_size(line, b"KernelPageSize: ", values.kernel_page_size as u64);
+            put_size(line, b"MMUPageSize:    ", values.mmu_page_size as u64);
 
-            stats.put(&mut line, false);
+            stats.put(line, false);
             line.put(b"THPeligible:    ");
             line.put_decimal_padded(values.thp_eligible.into(), 8);
             if let Ok(key) = u64::try_from(values.pkey) {
@@ -226,8 +249,7 @@ pub(crate) mod smaps {
                 line.put_decimal_padded(key, 8);
             }
             line.put(b"\nVmFlags: ");
-            put_flags(&mut line, values.vm_flags);
-            line.finish();
+            put_flags(line, values.vm_flags);
         }
     }
 
@@ -236,7 +258,10 @@ pub(crate) mod smaps {
     pub(crate) fn show_smap_gate(m: &SeqFile, gate: &GateVma) {
         show_map_gate(m, gate);
         // SAFETY: `gate` is valid and never changes, by the invariants of its type.
-        unsafe { SmapVma::of_raw(gate.as_ptr()) }.print(m, &MemSizeStats::new());
+        let values = unsafe { SmapVma::of_raw(gate.as_ptr()) };
+        let mut line = m.line();
+        values.put(&mut line, &MemSizeStats::new());
+        line.finish();
     }
 
     /// Writes two letters and a space for each flag.
@@ -287,14 +312,49 @@ pub(crate) mod numa {
 
         /// Mirrors `numa_maps_gather`.
         #[inline]
-        fn gather<V: SleepableLock>(&mut self, vma: &V, start: usize, may_stop: bool) -> usize {
-            if !begin(&mut self.0.stop, vma, start, may_stop) {
-                return vma.end();
+        fn gather<V: SleepableLock>(&mut self, vma: &V, range: Range<usize>) -> usize {
+            if !is_in(&range, vma) {
+                return range.end;
             }
 
+            let_stop(&mut self.0.stop);
             // SAFETY: By the safety requirements of `SleepableLock` the VMA is valid, and what is
-            // said here to be locked is. The walk begins inside of the VMA.
-            unsafe { bindings::numa_maps_gather(vma.as_ptr(), &mut self.0, start, V::MMAP_LOCKED) }
+            // said here to be locked is. The walk is inside of the VMA.
+            unsafe {
+                bindings::numa_maps_gather(
+                    vma.as_ptr(),
+                    &mut self.0,
+                    range.start,
+                    range.end,
+                    V::MMAP_LOCKED,
+                )
+            }
+        }
+
+        /// Mirrors `numa_maps_gather_some`.
+        #[inline]
+        fn gather_some(
+            &mut self,
+            vma: &VmaRef,
+            range: Range<usize>,
+            left: &mut u32,
+        ) -> Option<usize> {
+            if !is_in(&range, vma) {
+                return Some(range.end);
+            }
+
+            // SAFETY: By the type invariants the VMA is valid, and it or the address space is
+            // read-locked for as long as it is borrowed. The range is inside of the VMA.
+            let end = unsafe {
+                bindings::numa_maps_gather_some(
+                    vma.as_ptr(),
+                    &mut self.0,
+                    range.start,
+                    range.end,
+                    left,
+                )
+            };
+            (end != range.start).then_some(end)
         }
     }
 

@@ -271,6 +271,11 @@ impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {
         Ok(With::new(Pinned::wait(inner)?, script))
     }
 
+    fn stay_away(idle: Self::Idle) -> Result<Self::Idle> {
+        let With { inner, script } = idle;
+        Ok(With::new(Pinned::stay_away(inner)?, script))
+    }
+
     fn is_gap_before(locked: &mut Self::Locked, pos: usize) -> bool {
         locked.script.reach(Moment::Walk, Some(&locked.inner));
         add(&locked.script.lookups);
@@ -315,8 +320,15 @@ impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {
         Pinned::next_under_mmap_lock(inner).map(|at| With::new(at, script))
     }
 
-    fn is_contended(at: &Self::MmapLocked) -> bool {
-        Pinned::is_contended(&at.inner)
+    fn unlock_mmap(at: Self::MmapLocked) -> Self::Idle {
+        With::new(Pinned::unlock_mmap(at.inner), at.script)
+    }
+
+    fn is_contended(at: &walk::At<Self>) -> bool {
+        match at {
+            walk::At::Vma(locked) => locked.inner.is_contended(),
+            walk::At::Mmap(at) => at.inner.is_contended(),
+        }
     }
 
     fn count(idle: &Self::Idle, pos: usize, event: Event) {
@@ -333,7 +345,7 @@ impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {
         Ok(())
     }
 
-    fn check_and_resched(_held: &walk::Held<Self>) -> Result {
-        Ok(())
+    fn resched(idle: Self::Idle) -> Result<Self::Idle> {
+        Ok(idle)
     }
 }

@@ -4,7 +4,6 @@
 
 use crate::{
     address_space::At,
-    records::{LastPosition, Record},
     walk::{self, StableVma},
 };
 use core::ops::Range;
@@ -50,7 +49,7 @@ mod tests {
     use super::*;
 
     #[cfg(CONFIG_PER_VMA_LOCK)]
-    use crate::address_space::Held;
+    use crate::address_space::{Held, Pinned};
     #[cfg(CONFIG_PER_VMA_LOCK)]
     use kernel::{
         mm::{test_mm::Writer, vma_iter::StartReadError},
@@ -63,8 +62,8 @@ mod tests {
     use crate::abstractions::page_walk::smaps::MemSizeStats;
     #[cfg(all(CONFIG_PER_VMA_LOCK, CONFIG_PROC_PAGE_MONITOR))]
     use crate::{
-        address_space::Pinned,
-        sums::{self, GiveWay, Sum},
+        sums::{self, Sum},
+        walk::Budget,
     };
 
     #[test]
@@ -181,28 +180,6 @@ mod tests {
         assert_eq!(first_from(&mm, pages(0..2).end)?, Some(pages(2..3)));
         assert_eq!(first_from(&mm, pages(2..3).end)?, Some(pages(3..4)));
         assert_eq!(first_from(&mm, pages(3..4).end)?, Some(pages(4..6)));
-        Ok(())
-    }
-
-    /// The index was set for the whole VMA, then its head was shown.
-    #[test]
-    fn the_index_changes_though_the_end_is_the_same() -> Result {
-        let mm = TestMm::attach()?;
-        mm.map(pages(0..10), R)?;
-        let found = pages(0..10).end as i64;
-        mm.map(pages(0..6), RW)?;
-
-        let mut index = found;
-        let mut state = VmaIterState::new();
-        let at: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
-        let next =
-            match LastPosition::default().next_after_sleep(at.hold().release(), &mut index)? {
-                Some(Record::Vma(at)) => Some(at.range()),
-                _ => None,
-            };
-
-        assert_eq!(next, Some(pages(6..10)));
-        assert_ne!(index, found);
         Ok(())
     }
 
@@ -432,7 +409,8 @@ mod tests {
         // The first waits for the readers, the second for what is done after them.
         synchronize_rcu();
         synchronize_rcu();
-        let next = walk::next_after_sleep(held.release())?.map(|at| at.range());
+        let next =
+            walk::first::<Pinned<'_>>(held.unlock(), pages(200..201).end)?.map(|at| at.range());
 
         assert_eq!(next, Some(pages(300..310)));
         Ok(())
@@ -448,7 +426,7 @@ mod tests {
     ))]
     const PAGES: usize = 4 * 512;
 
-    /// A writer waits for the VMA while its page tables are walked.
+    /// A writer waits for the VMA while its page tables are walked in a way that may sleep.
     #[cfg(all(
         CONFIG_PER_VMA_LOCK,
         CONFIG_PROC_PAGE_MONITOR,
@@ -460,33 +438,90 @@ mod tests {
         let mm = TestMm::attach()?;
         mm.populate(pages(0..PAGES))?;
         let writer = mm.writer(|mm| mm.unmap(pages(PAGES - 512..PAGES)))?;
-        let start = pages(0..PAGES).start;
-        let mut all = MemSizeStats::new();
+        let all = pages(0..PAGES);
         let mut part = MemSizeStats::new();
 
         let mut state = VmaIterState::new();
         let at: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
         let held = at.hold();
         let waits = waits_for(&writer, &held);
-        let unstopped = all.add(&held, start, false)?;
-        let stopped = part.add(&held, start, true)?;
-        let idle = Pinned::give_way(held)?;
+        let stopped = part.add_asleep(&held, all.clone());
+        let idle = held.unlock();
         writer.finish()?;
 
         // The writer has been there, and this is the rest.
         let rest: At<'_> = walk::first(idle, stopped)?.ok_or(ENOENT)?;
-        let end = part.add(&rest.hold(), stopped, true)?;
+        let end = rest.range().end;
+        let reached = part.add_asleep(&rest.hold(), stopped..end);
 
         assert!(waits);
-        assert_eq!(unstopped, pages(0..PAGES).end);
-        assert_eq!(all.resident(), PAGES * PAGE_SIZE);
-        assert!(start < stopped && stopped <= pages(0..PAGES - 512).end);
+        assert!(all.start < stopped && stopped <= pages(0..PAGES - 512).end);
         assert_eq!(end, pages(0..PAGES - 512).end);
+        assert_eq!(reached, end);
         assert_eq!(part.resident(), (PAGES - 512) * PAGE_SIZE);
         Ok(())
     }
 
-    /// The writer unmaps a part of the VMA that is summed up, so that it is begun with again.
+    /// From the lock of a VMA to its unlock a reader looks at what one page table maps, or at as
+    /// many entries.
+    #[cfg(all(
+        CONFIG_PER_VMA_LOCK,
+        CONFIG_PROC_PAGE_MONITOR,
+        CONFIG_64BIT,
+        CONFIG_PAGE_SIZE_4KB
+    ))]
+    #[test]
+    fn a_piece_is_what_a_page_table_maps() -> Result {
+        let mm = TestMm::attach()?;
+        mm.populate(pages(500..1020))?;
+        mm.populate(pages(1500..1600))?;
+        let mut stats = MemSizeStats::new();
+        let mut state = VmaIterState::new();
+
+        for (from, end, to) in [
+            // There are more entries in the second page table than are left.
+            (500, 1020, 512),
+            (512, 1020, 1020),
+            (600, 1020, 1020),
+            // Two page tables have few entries.
+            (1500, 1600, 1600),
+        ] {
+            let before = stats.resident();
+            let mut budget = Budget::FULL;
+            let iter = VmaIter::new(&mm, &mut state);
+            let at: At<'_> = walk::first(iter, pages(0..from).end)?.ok_or(ENOENT)?;
+            let reached = stats.add(&at, pages(from..end), &mut budget);
+            drop(at);
+
+            assert_eq!(reached, Some(pages(0..to).end));
+            assert_eq!(stats.resident() - before, (to - from) * PAGE_SIZE);
+            assert_eq!(*budget.entries() as usize, 512 - (to - from));
+        }
+        Ok(())
+    }
+
+    /// A sum that lets a writer begin after it has begun itself.
+    #[cfg(all(CONFIG_PER_VMA_LOCK, CONFIG_PROC_PAGE_MONITOR))]
+    struct Interrupted<'w> {
+        stats: MemSizeStats,
+        writer: &'w Writer,
+        waits: Option<bool>,
+    }
+
+    #[cfg(all(CONFIG_PER_VMA_LOCK, CONFIG_PROC_PAGE_MONITOR))]
+    impl<'a> Sum<Pinned<'a>> for Interrupted<'_> {
+        fn add(&mut self, at: &At<'a>, range: Range<usize>, budget: &mut Budget) -> Option<usize> {
+            self.waits.and_then(|_| self.stats.add(at, range, budget))
+        }
+
+        fn add_asleep(&mut self, held: &Held<'a>, range: Range<usize>) -> usize {
+            self.waits = Some(waits_for(self.writer, held));
+            self.stats.add_asleep(held, range)
+        }
+    }
+
+    /// The writer unmaps a part of the VMA that is summed up. What the sum is about is the VMA as
+    /// it was before.
     #[cfg(all(
         CONFIG_PER_VMA_LOCK,
         CONFIG_PROC_PAGE_MONITOR,
@@ -497,19 +532,57 @@ mod tests {
     fn a_sum_lets_a_writer_go_first() -> Result {
         let mm = TestMm::attach()?;
         mm.populate(pages(0..PAGES))?;
+        mm.map(pages(PAGES..PAGES + 1), R)?;
         let writer = mm.writer(|mm| mm.unmap(pages(PAGES - 512..PAGES)))?;
-        let mut stats = MemSizeStats::new();
+        let mut sum = Interrupted {
+            stats: MemSizeStats::new(),
+            writer: &writer,
+            waits: None,
+        };
 
         let mut state = VmaIterState::new();
         let at: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
-        let held = at.hold();
-        let waits = waits_for(&writer, &held);
-        let range = sums::sum_one(held, 0, &mut stats)?.map(|held| held.range());
+        let released = sums::sum_one(at, &mut sum)?;
+        let (waits, resident) = (sum.waits, sum.stats.resident());
+        let next = released.map(|released| released.pos());
         writer.finish()?;
 
-        assert!(waits);
-        assert_eq!(range, Some(pages(0..PAGES - 512)));
-        assert_eq!(stats.resident(), (PAGES - 512) * PAGE_SIZE);
+        assert_eq!(waits, Some(true));
+        assert_eq!(next, Some(pages(0..PAGES).end));
+        assert_eq!(resident, (PAGES - 512) * PAGE_SIZE);
+        Ok(())
+    }
+
+    /// The writer splits the VMA, which changes nothing in the sum.
+    #[cfg(all(
+        CONFIG_PER_VMA_LOCK,
+        CONFIG_PROC_PAGE_MONITOR,
+        CONFIG_64BIT,
+        CONFIG_PAGE_SIZE_4KB
+    ))]
+    #[test]
+    fn a_sum_over_a_vma_that_is_split() -> Result {
+        let mm = TestMm::attach()?;
+        mm.populate(pages(0..PAGES))?;
+        let writer = mm.writer(|mm| mm.set_flag(pages(700..900)))?;
+        let mut sum = Interrupted {
+            stats: MemSizeStats::new(),
+            writer: &writer,
+            waits: None,
+        };
+
+        let mut state = VmaIterState::new();
+        let at: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
+        let released = sums::sum_one(at, &mut sum)?;
+        let (waits, resident) = (sum.waits, sum.stats.resident());
+        drop(released);
+        writer.finish()?;
+
+        let mut state = VmaIterState::new();
+        let after: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
+        assert_eq!(waits, Some(true));
+        assert_eq!(after.range(), pages(0..700));
+        assert_eq!(resident, PAGES * PAGE_SIZE);
         Ok(())
     }
 }

@@ -7,12 +7,13 @@
 //! it does something that its states should have ruled out.
 
 use crate::{
-    sums::GiveWay,
+    sums::Mapping,
     walk::{self, AddressSpace, Event, LockError, StableVma},
 };
 use core::{cell::Cell, marker::PhantomData, ops::Range};
 
-/// A VMA: its identity, and the addresses that it covers.
+/// A VMA: its identity, and the addresses that it covers. The last digit of the identity tells what
+/// is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Vma {
     pub(crate) id: u32,
@@ -96,6 +97,7 @@ pub(crate) struct Space {
     pub(crate) looks_again: Cell<usize>,
     pub(crate) fallbacks: Cell<usize>,
     pub(crate) relaxed: Cell<usize>,
+    pub(crate) stays_away: Cell<usize>,
     /// How often it has checked, with a VMA locked in RCU, whether it is the last user.
     pub(crate) checks: Cell<usize>,
     /// The first events that the reader has reported.
@@ -126,6 +128,7 @@ impl Space {
             looks_again: Cell::new(0),
             fallbacks: Cell::new(0),
             relaxed: Cell::new(0),
+            stays_away: Cell::new(0),
             checks: Cell::new(0),
             events: Cell::new([None; 16]),
             locked: Cell::new(None),
@@ -475,6 +478,12 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
         space.check()
     }
 
+    fn stay_away(space: &'a Space) -> Result<&'a Space, Stopped> {
+        space.require(space.nothing_is_held());
+        add(&space.stays_away);
+        space.check()
+    }
+
     fn is_gap_before(locked: &mut Locked<'a>, pos: usize) -> bool {
         let space = locked.rcu.space;
         space.moment(Moment::Walk);
@@ -544,8 +553,12 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
         Some(MmapLocked { vma, ..at })
     }
 
-    fn is_contended(at: &MmapLocked<'a>) -> bool {
-        at.space.waiting.get()
+    fn unlock_mmap(at: MmapLocked<'a>) -> &'a Space {
+        at.space
+    }
+
+    fn is_contended(at: &walk::At<Self>) -> bool {
+        of(at).0.waiting.get()
     }
 
     fn count(space: &&'a Space, _pos: usize, event: Event) {
@@ -558,36 +571,37 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
     }
 
     fn check(at: &walk::At<Self>) -> Result<(), Stopped> {
-        let space = match at {
-            walk::At::Vma(locked) => locked.lock.space,
-            walk::At::Mmap(at) => at.space,
-        };
+        let (space, _) = of(at);
         add(&space.checks);
         space.check_used().map(|_| ())
     }
 
-    fn check_and_resched(held: &walk::Held<Self>) -> Result<(), Stopped> {
-        let (space, _) = of_held(held);
-        space.require(space.held_rcu.get() == 0);
+    fn resched(space: &'a Space) -> Result<&'a Space, Stopped> {
+        space.require(space.nothing_is_held());
         add(&space.relaxed);
-        space.check().map(|_| ())
+        space.check()?;
+        if space.waiting.replace(false) {
+            space.moment(Moment::GiveWay);
+        }
+        space.check()
     }
 }
 
-impl<'a, const VMA_LOCKS: bool> GiveWay for Scripted<'a, VMA_LOCKS> {
-    type Identity = Vma;
+impl<'a, const VMA_LOCKS: bool> Mapping for Scripted<'a, VMA_LOCKS> {
+    type Mapping = u32;
 
-    fn give_way(held: walk::Held<Self>) -> Result<&'a Space, Stopped> {
-        let (space, _) = of_held(&held);
-        space.check()?;
-        drop(held);
-        space.waiting.set(false);
-        space.moment(Moment::GiveWay);
-        space.check()
+    fn mapping(at: &walk::At<Self>) -> u32 {
+        of(at).1.id % 10
     }
+}
 
-    fn identity(held: &walk::Held<Self>) -> Vma {
-        of_held(held).1
+/// Returns the address space and the VMA at which a reader stands in RCU.
+pub(crate) fn of<'a, const VMA_LOCKS: bool>(
+    at: &walk::At<Scripted<'a, VMA_LOCKS>>,
+) -> (&'a Space, Vma) {
+    match at {
+        walk::At::Vma(locked) => (locked.lock.space, locked.vma),
+        walk::At::Mmap(at) => (at.space, at.vma),
     }
 }
 

@@ -3,8 +3,9 @@
 //! KUnit tests of the sums over one VMA and over all.
 
 use crate::{
-    sums::{self, Sum, MAX_RESTARTS},
+    sums::{self, Sum},
     tests::scripted::{
+        of,
         of_held,
         vma,
         Act,
@@ -15,7 +16,7 @@ use crate::{
         Stopped,
         Vma, //
     },
-    walk::{self, At, Held, StableVma},
+    walk::{self, At, Budget, Held, Released, StableVma},
 };
 use core::ops::Range;
 use kernel::prelude::*;
@@ -29,16 +30,18 @@ const UNTOUCHED: u32 = 100;
 /// VMAs with this identity or a higher one are added at once.
 const SMALL: u32 = 50;
 
+/// VMAs with this identity or a higher one cannot be added without sleeping. What has a lower one
+/// is added an address at a time.
+const SLEEPY: u32 = 30;
+
 /// A sum that records what has been added to it: each address, how often, and as a part of which
 /// VMA.
 struct Added {
     times: [u32; END],
     ids: [u32; END],
-    clears: usize,
-    stops: usize,
-    in_rcu: usize,
-    /// How many pages each VMA says to have that is added at once.
-    pages: usize,
+    pieces: usize,
+    /// How many entries each VMA says to have that is added at once.
+    entries: u32,
 }
 
 impl Added {
@@ -46,18 +49,15 @@ impl Added {
         Self {
             times: [0; END],
             ids: [0; END],
-            clears: 0,
-            stops: 0,
-            in_rcu: 0,
-            pages: 0,
+            pieces: 0,
+            entries: 0,
         }
     }
 
-    fn put(&mut self, range: Range<usize>, id: u32) {
-        for addr in range {
-            self.times[addr] += 1;
-            self.ids[addr] = id;
-        }
+    fn put(&mut self, space: &Space, addr: usize, id: u32) {
+        self.times[addr] += 1;
+        self.ids[addr] = id;
+        space.moment(Moment::Added);
     }
 
     /// Returns whether this has each address of these VMAs once, as a part of that VMA, and no
@@ -74,85 +74,93 @@ impl Added {
 }
 
 impl<'a, const VMA_LOCKS: bool> Sum<Scripted<'a, VMA_LOCKS>> for Added {
-    fn clear(&mut self) {
-        self.times = [0; END];
-        self.ids = [0; END];
-        self.clears += 1;
-    }
-
-    fn add_in_rcu(&mut self, at: &At<Scripted<'a, VMA_LOCKS>>) -> Option<usize> {
-        let vma = match at {
-            At::Vma(locked) => &locked.vma,
-            At::Mmap(locked) => &locked.vma,
-        };
-        if vma.id < SMALL {
+    fn add(
+        &mut self,
+        at: &At<Scripted<'a, VMA_LOCKS>>,
+        range: Range<usize>,
+        budget: &mut Budget,
+    ) -> Option<usize> {
+        let (space, vma) = of(at);
+        let whole = at.range();
+        space.require(whole.start <= range.start && range.end <= whole.end && !range.is_empty());
+        if (SLEEPY..SMALL).contains(&vma.id) {
             return None;
         }
 
-        self.in_rcu += 1;
+        self.pieces += 1;
+        let end = if vma.id < SLEEPY {
+            range.start + 1
+        } else {
+            let left = budget.entries();
+            *left = left.saturating_sub(self.entries);
+            range.end
+        };
         if vma.id < UNTOUCHED {
-            self.put(vma.start..vma.end, vma.id);
+            for addr in range.start..end {
+                self.put(space, addr, vma.id);
+            }
         }
-        Some(self.pages)
+        Some(end)
     }
 
-    fn add(
-        &mut self,
-        held: &Held<Scripted<'a, VMA_LOCKS>>,
-        pos: usize,
-        may_stop: bool,
-    ) -> Result<usize, Stopped> {
+    fn add_asleep(&mut self, held: &Held<Scripted<'a, VMA_LOCKS>>, range: Range<usize>) -> usize {
         let (space, vma) = of_held(held);
-        space.require(held.range().contains(&pos));
-        if space.killed.get() {
-            return Err(Stopped::Killed);
-        }
-        if vma.id >= UNTOUCHED {
-            return Ok(vma.end);
-        }
+        let whole = held.range();
+        space.require(whole.start <= range.start && range.end <= whole.end && !range.is_empty());
+        space.require(space.held_rcu.get() == 0);
 
-        for addr in pos..vma.end {
-            self.put(addr..addr + 1, vma.id);
-            space.moment(Moment::Added);
-            if space.exited.get() {
-                return Ok(addr + 1);
-            }
-            if may_stop && space.waiting.get() {
-                self.stops += 1;
-                return Ok(addr + 1);
+        self.pieces += 1;
+        for addr in range.clone() {
+            self.put(space, addr, vma.id);
+            if space.exited.get() || space.waiting.get() {
+                return addr + 1;
             }
         }
-        Ok(vma.end)
+        range.end
     }
 }
 
 /// Sums up all VMAs. Returns the range, and what was added.
-fn all_by<const VMA_LOCKS: bool>(space: &Space) -> (Result<(usize, usize), Stopped>, Added) {
+fn all_with<const VMA_LOCKS: bool>(space: &Space) -> (Result<(usize, usize), Stopped>, Added) {
     let mut added = Added::new();
     let range = sums::sum_all::<Scripted<'_, VMA_LOCKS>, _>(space, &mut added);
     (range.map(|range| (range.start, range.end)), added)
 }
 
 fn all(space: &Space) -> (Result<(usize, usize), Stopped>, Added) {
-    all_by::<true>(space)
+    all_with::<true>(space)
 }
 
-/// Sums up the first VMA that ends above `pos`. Returns its identity, zero if there is none.
-fn one(space: &Space, pos: usize) -> (Result<u32, Stopped>, Added) {
+/// Sums up the first VMA. Returns from where the reader goes on, zero if nothing is mapped there.
+fn one_with<const VMA_LOCKS: bool>(space: &Space) -> (Result<usize, Stopped>, Added) {
     let mut added = Added::new();
-    let held = match walk::first::<Scripted<'_, true>>(space, pos) {
-        Ok(Some(at)) => at.hold(),
+    let at = match walk::first::<Scripted<'_, VMA_LOCKS>>(space, 0) {
+        Ok(Some(at)) => at,
         Ok(None) => return (Ok(0), added),
         Err(stopped) => return (Err(stopped), added),
     };
-    let result = sums::sum_one(held, pos, &mut added);
-    let id = result.map(|held| held.map_or(0, |held| of_held(&held).1.id));
-    (id, added)
+    let pos = sums::sum_one(at, &mut added).map(|released| match released {
+        Some(Released::Vma { pos, .. }) => pos,
+        Some(Released::Mmap(at)) => at.range().end,
+        None => 0,
+    });
+    (pos, added)
+}
+
+fn one(space: &Space) -> (Result<usize, Stopped>, Added) {
+    one_with::<true>(space)
 }
 
 const QUIET: &[Step] = &[];
 
 const AB: &[Vma] = &[vma(1, 10, 20), vma(2, 30, 40)];
+
+const SLEEPY_AB: &[Vma] = &[vma(31, 10, 20), vma(32, 30, 40)];
+
+/// Returns how often the reader has released something for which a writer waited.
+fn gave_way(space: &Space) -> usize {
+    space.moments[Moment::GiveWay as usize].get()
+}
 
 #[kunit_tests(task_mmu_sums)]
 mod tests {
@@ -191,10 +199,11 @@ mod tests {
     fn without_vma_locks() {
         let space = Space::new(AB, QUIET);
 
-        let (range, added) = all_by::<false>(&space);
+        let (range, added) = all_with::<false>(&space);
         assert_eq!(range, Ok((10, 40)));
         assert!(added.is(AB));
-        assert_eq!(space.fallbacks.get(), 1);
+        // It is released after each piece.
+        assert_eq!(space.fallbacks.get(), 19);
         assert_clean!(space);
     }
 
@@ -207,79 +216,126 @@ mod tests {
         let (range, added) = all(&space);
         assert_eq!(range, Ok((5, 40)));
         assert!(added.is(&VMAS[1..2]));
-        assert_eq!(added.in_rcu, 2);
         assert_clean!(space);
     }
 
     /// They are too short for a writer to interrupt them.
     #[test]
-    fn small_vmas_are_added_in_rcu() {
-        const VMAS: &[Vma] = &[
-            vma(50, 5, 10),
-            vma(51, 10, 20),
-            vma(1, 30, 40),
-            vma(52, 40, 41),
-        ];
+    fn small_vmas_are_added_at_once() {
+        const VMAS: &[Vma] = &[vma(51, 5, 10), vma(52, 10, 20), vma(53, 40, 41)];
         let space = Space::new(VMAS, &[(Moment::Added, 0, Act::Wait)]);
 
         let (range, added) = all(&space);
         assert_eq!(range, Ok((5, 41)));
         assert!(added.is(VMAS));
-        assert_eq!(added.in_rcu, 3);
-        assert_eq!(added.stops, 10);
+        assert_eq!(added.pieces, 3);
+        assert_eq!(gave_way(&space), 0);
+        assert_clean!(space);
+    }
+
+    /// The VMA is unlocked after each piece, and others run, whether anybody waits or not.
+    #[test]
+    fn large_vmas_are_added_in_pieces() {
+        let space = Space::new(AB, QUIET);
+
+        let (range, added) = all(&space);
+        assert_eq!(range, Ok((10, 40)));
+        assert!(added.is(AB));
+        assert_eq!(added.pieces, 20);
+        assert_eq!(space.relaxed.get(), 18);
+        assert_eq!(gave_way(&space), 0);
         assert_clean!(space);
     }
 
     /// The reader unlocks the VMA at the fifth address and goes on from there.
     #[test]
     fn a_writer_waits_and_changes_nothing() {
-        let space = Space::new(AB, &[(Moment::Added, 5, Act::Wait)]);
+        for vmas in [AB, SLEEPY_AB] {
+            let space = Space::new(vmas, &[(Moment::Added, 5, Act::Wait)]);
 
-        let (range, added) = all(&space);
-        assert_eq!(range, Ok((10, 40)));
-        assert!(added.is(AB));
-        assert_eq!(added.stops, 1);
-        assert_clean!(space);
+            let (range, added) = all(&space);
+            assert_eq!(range, Ok((10, 40)));
+            assert!(added.is(vmas));
+            assert_eq!(gave_way(&space), 1);
+            assert_clean!(space);
+        }
+    }
+
+    /// The reader goes on as soon as a writer is done, unless the writer comes back at once.
+    #[test]
+    fn a_writer_comes_back() {
+        for (script, stays_away) in [
+            (&[(Moment::Added, 5, Act::Wait)][..], 0),
+            (
+                &[
+                    (Moment::Added, 1, Act::Wait),
+                    (Moment::Added, 4, Act::Wait),
+                    (Moment::Added, 7, Act::Wait),
+                ],
+                0,
+            ),
+            (
+                &[
+                    (Moment::Added, 1, Act::Wait),
+                    (Moment::Added, 3, Act::Wait),
+                    (Moment::Added, 4, Act::Wait),
+                ],
+                2,
+            ),
+        ] {
+            let space = Space::new(AB, script);
+
+            let (range, added) = all(&space);
+            assert_eq!(range, Ok((10, 40)));
+            assert!(added.is(AB));
+            assert_eq!(space.stays_away.get(), stays_away);
+            assert_clean!(space);
+        }
     }
 
     /// However often a writer comes, the reader makes progress.
     #[test]
     fn a_writer_waits_all_the_time() {
-        let space = Space::new(AB, &[(Moment::Added, 0, Act::Wait)]);
+        for vmas in [AB, SLEEPY_AB] {
+            let space = Space::new(vmas, &[(Moment::Added, 0, Act::Wait)]);
 
-        let (range, added) = all(&space);
-        assert_eq!(range, Ok((10, 40)));
-        assert!(added.is(AB));
-        assert_eq!(added.stops, 20);
-        assert_clean!(space);
+            let (range, added) = all(&space);
+            assert_eq!(range, Ok((10, 40)));
+            assert!(added.is(vmas));
+            // At the end of a VMA the lock is released anyway.
+            assert!(gave_way(&space) >= 18);
+            assert_clean!(space);
+        }
     }
 
     #[test]
     fn a_writer_waits_for_mmap_lock() {
-        let space = Space::new(AB, &[(Moment::Added, 5, Act::Wait)]);
+        let space = Space::new(SLEEPY_AB, &[(Moment::Added, 5, Act::Wait)]);
 
-        let (range, added) = all_by::<false>(&space);
+        let (range, added) = all_with::<false>(&space);
         assert_eq!(range, Ok((10, 40)));
-        assert!(added.is(AB));
-        assert_eq!(space.fallbacks.get(), 2);
+        assert!(added.is(SLEEPY_AB));
+        assert_eq!(gave_way(&space), 1);
         assert_clean!(space);
     }
 
     /// Between two VMAs `mmap_lock` is released as well.
     #[test]
     fn a_writer_waits_for_mmap_lock_at_the_end_of_a_vma() {
-        let space = Space::new(AB, &[(Moment::Added, 10, Act::Wait)]);
+        const VMAS: &[Vma] = &[vma(51, 10, 20), vma(52, 30, 40)];
+        let space = Space::new(VMAS, &[(Moment::Added, 10, Act::Wait)]);
 
-        let (range, added) = all_by::<false>(&space);
+        let (range, added) = all_with::<false>(&space);
         assert_eq!(range, Ok((10, 40)));
-        assert!(added.is(AB));
+        assert!(added.is(VMAS));
         assert_eq!(space.fallbacks.get(), 2);
+        assert_eq!(gave_way(&space), 1);
         assert_clean!(space);
     }
 
-    /// To look at many pages counts as much as to pass many VMAs.
+    /// To look at many entries counts as much as to pass many VMAs.
     #[test]
-    fn others_run_after_many_pages() {
+    fn others_run_after_many_entries() {
         const VMAS: &[Vma] = &[
             vma(50, 5, 10),
             vma(51, 10, 20),
@@ -287,10 +343,10 @@ mod tests {
             vma(53, 40, 41),
         ];
 
-        for (pages, relaxed) in [(1, 0), (256, 2), (512, 4)] {
+        for (entries, relaxed) in [(1, 0), (252, 2), (512, 4)] {
             let space = Space::new(VMAS, QUIET);
             let mut added = Added {
-                pages,
+                entries,
                 ..Added::new()
             };
 
@@ -316,7 +372,7 @@ mod tests {
             let (range, added) = all(&space);
             assert_eq!(range, Ok($range));
             assert!(added.is(&[$($expected),*]));
-            assert_eq!(added.stops, 1);
+            assert_eq!(gave_way(&space), 1);
             assert_clean!(space);
         };
     }
@@ -339,7 +395,7 @@ mod tests {
         );
     }
 
-    /// A part of what is small now has been added.
+    /// A part of what is added at once now has been added.
     #[test]
     fn small_after_the_break() {
         changed_during_a_break!(
@@ -452,56 +508,57 @@ mod tests {
 
     #[test]
     fn one_in_peace() {
-        let space = Space::new(AB, QUIET);
+        for vmas in [AB, SLEEPY_AB] {
+            let space = Space::new(vmas, QUIET);
 
-        let (id, added) = one(&space, 0);
-        assert_eq!(id, Ok(1));
-        assert!(added.is(&AB[..1]));
-        assert_eq!(added.clears, 0);
-        assert_clean!(space);
+            let (pos, added) = one(&space);
+            assert_eq!(pos, Ok(20));
+            assert!(added.is(&vmas[..1]));
+            assert_clean!(space);
+        }
     }
 
     #[test]
-    fn one_is_gone_on_with_if_it_has_not_changed() {
-        let space = Space::new(AB, &[(Moment::Added, 0, Act::Wait)]);
+    fn one_without_vma_locks() {
+        for vmas in [AB, SLEEPY_AB] {
+            let space = Space::new(vmas, &[(Moment::Added, 5, Act::Wait)]);
 
-        let (id, added) = one(&space, 0);
-        assert_eq!(id, Ok(1));
-        assert!(added.is(&AB[..1]));
-        assert_eq!(added.stops, 10);
-        assert_eq!(added.clears, 0);
-        assert_clean!(space);
+            let (pos, added) = one_with::<false>(&space);
+            assert_eq!(pos, Ok(20));
+            assert!(added.is(&vmas[..1]));
+            assert_eq!(gave_way(&space), 1);
+            assert_clean!(space);
+        }
     }
 
     #[test]
-    fn one_is_gone_on_with_if_it_has_changed_and_back() {
-        const SCRIPT: &[Step] = &[
-            (Moment::Added, 5, Act::Wait),
-            (Moment::GiveWay, 1, Act::Change(&[vma(1, 10, 40)])),
-            (Moment::GiveWay, 1, Act::Change(AB)),
-        ];
-        let space = Space::new(AB, SCRIPT);
+    fn one_for_which_a_writer_waits_all_the_time() {
+        for vmas in [AB, SLEEPY_AB] {
+            let space = Space::new(vmas, &[(Moment::Added, 0, Act::Wait)]);
 
-        let (id, added) = one(&space, 0);
-        assert_eq!(id, Ok(1));
-        assert!(added.is(&AB[..1]));
-        assert_eq!(added.clears, 0);
-        assert_clean!(space);
+            let (pos, added) = one(&space);
+            assert_eq!(pos, Ok(20));
+            assert!(added.is(&vmas[..1]));
+            assert_eq!(gave_way(&space), 9);
+            assert_clean!(space);
+        }
     }
 
-    /// Like `changed_during_a_break`, for the sum of the first VMA above address 0.
+    /// Sums up the first VMA, with a writer that waits after five addresses have been added, and
+    /// changes the address space to `$after` when the reader has released its lock. The sum has to
+    /// consist of `$expected`, and the reader to go on from `$pos`.
     macro_rules! one_changed_during_a_break {
-        ([$($after:expr),*] => $id:expr, [$($expected:expr),*]) => {
+        ([$($after:expr),*] => $pos:expr, [$($expected:expr),*]) => {
             const SCRIPT: &[Step] = &[
                 (Moment::Added, 5, Act::Wait),
                 (Moment::GiveWay, 1, Act::Change(&[$($after),*])),
             ];
             let space = Space::new(AB, SCRIPT);
 
-            let (id, added) = one(&space, 0);
-            assert_eq!(id, Ok($id));
-            assert!($id == 0 || added.is(&[$($expected),*]));
-            assert_eq!(added.stops, 1);
+            let (pos, added) = one(&space);
+            assert_eq!(pos, Ok($pos));
+            assert!(added.is(&[$($expected),*]));
+            assert_eq!(gave_way(&space), 1);
             assert_clean!(space);
         };
     }
@@ -509,92 +566,130 @@ mod tests {
     #[test]
     fn one_with_its_tail_split_off() {
         one_changed_during_a_break!(
-            [vma(1, 10, 17), vma(3, 17, 20), vma(2, 30, 40)] =>
-            1, [vma(1, 10, 17)]
+            [vma(1, 10, 17), vma(11, 17, 20), vma(2, 30, 40)] =>
+            20, [vma(1, 10, 17), vma(11, 17, 20)]
         );
     }
 
     #[test]
     fn one_with_its_head_split_off() {
         one_changed_during_a_break!(
-            [vma(3, 10, 17), vma(1, 17, 20), vma(2, 30, 40)] =>
-            3, [vma(3, 10, 17)]
+            [vma(11, 10, 17), vma(1, 17, 20), vma(2, 30, 40)] =>
+            20, [vma(1, 10, 15), vma(11, 15, 17), vma(1, 17, 20)]
+        );
+    }
+
+    #[test]
+    fn one_in_many_parts() {
+        one_changed_during_a_break!(
+            [vma(1, 10, 16), vma(51, 16, 17), vma(31, 17, 19), vma(101, 19, 20), vma(2, 30, 40)] =>
+            20, [vma(1, 10, 16), vma(51, 16, 17), vma(31, 17, 19)]
         );
     }
 
     #[test]
     fn one_with_its_head_unmapped() {
-        one_changed_during_a_break!([vma(1, 17, 20), vma(2, 30, 40)] => 1, [vma(1, 17, 20)]);
+        one_changed_during_a_break!(
+            [vma(1, 17, 20), vma(2, 30, 40)] =>
+            20, [vma(1, 10, 15), vma(1, 17, 20)]
+        );
+    }
+
+    /// What belongs to the other one is not added.
+    #[test]
+    fn one_merged() {
+        one_changed_during_a_break!([vma(1, 10, 40)] => 20, [vma(1, 10, 20)]);
     }
 
     #[test]
-    fn one_merged() {
-        one_changed_during_a_break!([vma(1, 10, 40)] => 1, [vma(1, 10, 40)]);
+    fn one_merged_and_added_asleep() {
+        one_changed_during_a_break!(
+            [vma(31, 5, 40)] =>
+            20, [vma(1, 10, 15), vma(31, 15, 20)]
+        );
     }
 
     /// It has the same range, but is another.
     #[test]
     fn one_replaced() {
-        one_changed_during_a_break!([vma(3, 10, 20), vma(2, 30, 40)] => 3, [vma(3, 10, 20)]);
+        one_changed_during_a_break!([vma(3, 10, 20), vma(2, 30, 40)] => 20, [vma(1, 10, 15)]);
+    }
+
+    #[test]
+    fn one_replaced_in_the_middle() {
+        one_changed_during_a_break!(
+            [vma(1, 10, 17), vma(3, 17, 18), vma(1, 18, 20), vma(2, 30, 40)] =>
+            20, [vma(1, 10, 17), vma(1, 18, 20)]
+        );
+    }
+
+    /// The other one reaches beyond it, and is not passed over.
+    #[test]
+    fn one_replaced_by_a_longer_one() {
+        one_changed_during_a_break!([vma(1, 10, 18), vma(3, 18, 40)] => 20, [vma(1, 10, 18)]);
     }
 
     #[test]
     fn one_unmapped() {
-        one_changed_during_a_break!([vma(2, 30, 40)] => 2, [vma(2, 30, 40)]);
+        one_changed_during_a_break!([vma(2, 30, 40)] => 20, [vma(1, 10, 15)]);
     }
 
     #[test]
     fn something_mapped_before_the_one() {
         one_changed_during_a_break!(
             [vma(3, 2, 5), vma(1, 10, 20), vma(2, 30, 40)] =>
-            3, [vma(3, 2, 5)]
+            20, [vma(1, 10, 20)]
         );
     }
 
+    /// Nothing is left from where the reader could go on.
     #[test]
     fn all_and_one_unmapped() {
-        one_changed_during_a_break!([] => 0, []);
+        one_changed_during_a_break!([] => 0, [vma(1, 10, 15)]);
     }
 
-    /// In the end the writer has to wait.
+    /// No change makes the reader begin again.
     #[test]
     fn one_that_changes_all_the_time() {
         const SCRIPT: &[Step] = &[
             (Moment::Added, 0, Act::Wait),
             (Moment::GiveWay, 1, Act::Change(&[vma(1, 10, 19)])),
-            (Moment::GiveWay, 2, Act::Change(&[vma(1, 10, 18)])),
-            (Moment::GiveWay, 3, Act::Change(&[vma(1, 10, 17)])),
-            (Moment::GiveWay, 4, Act::Change(&[vma(1, 10, 16)])),
+            (Moment::GiveWay, 2, Act::Change(&[vma(1, 5, 18)])),
+            (Moment::GiveWay, 3, Act::Change(&[vma(1, 10, 30)])),
+            (
+                Moment::GiveWay,
+                4,
+                Act::Change(&[vma(11, 12, 16), vma(1, 16, 17)]),
+            ),
         ];
         let space = Space::new(AB, SCRIPT);
 
-        let (id, added) = one(&space, 0);
-        assert_eq!(id, Ok(1));
-        assert!(added.is(&[vma(1, 10, 17)]));
-        assert_eq!(added.stops, MAX_RESTARTS);
-        assert_eq!(added.clears, MAX_RESTARTS);
+        let (pos, added) = one(&space);
+        // Nothing is mapped from 17 on.
+        assert_eq!(pos, Ok(0));
+        assert!(added.is(&[vma(1, 10, 14), vma(11, 14, 16), vma(1, 16, 17)]));
         assert_clean!(space);
     }
 
     /// The reader adds no more than the piece that it has begun.
     #[test]
     fn the_process_exits_in_the_middle_of_all() {
-        for count in [1, 5, 10, 11, 20] {
-            let script: &[Step] = match count {
-                1 => &[(Moment::Added, 1, Act::Exit)],
-                5 => &[(Moment::Added, 5, Act::Exit)],
-                10 => &[(Moment::Added, 10, Act::Exit)],
-                11 => &[(Moment::Added, 11, Act::Exit)],
-                _ => &[(Moment::Added, 20, Act::Exit)],
-            };
-            let space = Space::new(AB, script);
+        for vmas in [AB, SLEEPY_AB] {
+            for count in [1, 5, 10, 11, 20] {
+                let script: &[Step] = match count {
+                    1 => &[(Moment::Added, 1, Act::Exit)],
+                    5 => &[(Moment::Added, 5, Act::Exit)],
+                    10 => &[(Moment::Added, 10, Act::Exit)],
+                    11 => &[(Moment::Added, 11, Act::Exit)],
+                    _ => &[(Moment::Added, 20, Act::Exit)],
+                };
+                let space = Space::new(vmas, script);
 
-            let (range, added) = all(&space);
-            // All has been added when it has exited after the last address.
-            assert_eq!(range.is_ok(), count == 20);
-            assert!(range.is_ok() || range == Err(Stopped::Last));
-            assert_eq!(added.times.iter().sum::<u32>(), count);
-            assert_clean!(space);
+                let (range, added) = all(&space);
+                assert_eq!(range, Err(Stopped::Last));
+                assert_eq!(added.times.iter().sum::<u32>(), count);
+                assert_clean!(space);
+            }
         }
     }
 
@@ -602,7 +697,7 @@ mod tests {
     fn the_process_exits_without_vma_locks() {
         let space = Space::new(AB, &[(Moment::Added, 5, Act::Exit)]);
 
-        let (range, added) = all_by::<false>(&space);
+        let (range, added) = all_with::<false>(&space);
         assert_eq!(range, Err(Stopped::Last));
         assert_eq!(added.times.iter().sum::<u32>(), 5);
         assert_clean!(space);
@@ -611,46 +706,27 @@ mod tests {
     /// The reader checks this before each of them.
     #[test]
     fn the_process_exits_before_small_vmas() {
-        const VMAS: &[Vma] = &[vma(50, 5, 10), vma(51, 10, 20), vma(52, 30, 40)];
+        const VMAS: &[Vma] = &[vma(51, 5, 10), vma(52, 10, 20), vma(53, 30, 40)];
         let space = Space::new(VMAS, &[(Moment::TryLock, 2, Act::Exit)]);
 
         let (range, added) = all(&space);
         assert_eq!(range, Err(Stopped::Last));
-        assert_eq!(space.checks.get(), 2);
-        assert!(added.in_rcu <= 2);
+        assert!(added.pieces <= 2);
         assert_clean!(space);
     }
 
     /// Before the reader stays away for a writer that does not come any more.
     #[test]
     fn the_process_exits_in_the_middle_of_one() {
-        let space = Space::new(AB, &[(Moment::Added, 5, Act::Exit)]);
+        for vmas in [AB, SLEEPY_AB] {
+            let space = Space::new(vmas, &[(Moment::Added, 5, Act::Exit)]);
 
-        let (id, added) = one(&space, 0);
-        assert_eq!(id, Err(Stopped::Last));
-        assert_eq!(added.times.iter().sum::<u32>(), 5);
-        assert_eq!(space.moments[Moment::GiveWay as usize].get(), 0);
-        assert_clean!(space);
-    }
-
-    /// Also after the last restart, when no writer can stop the reader any more.
-    #[test]
-    fn the_process_exits_after_all_restarts() {
-        const SCRIPT: &[Step] = &[
-            (Moment::Added, 1, Act::Wait),
-            (Moment::GiveWay, 1, Act::Change(&[vma(1, 10, 19)])),
-            (Moment::Added, 2, Act::Wait),
-            (Moment::GiveWay, 2, Act::Change(&[vma(1, 10, 18)])),
-            (Moment::Added, 3, Act::Wait),
-            (Moment::GiveWay, 3, Act::Change(&[vma(1, 10, 17)])),
-            (Moment::Added, 5, Act::Exit),
-        ];
-        let space = Space::new(AB, SCRIPT);
-
-        let (id, added) = one(&space, 0);
-        assert_eq!(id, Err(Stopped::Last));
-        assert_eq!(added.times.iter().sum::<u32>(), 2);
-        assert_clean!(space);
+            let (pos, added) = one(&space);
+            assert_eq!(pos, Err(Stopped::Last));
+            assert_eq!(added.times.iter().sum::<u32>(), 5);
+            assert_eq!(space.moments[Moment::Wait as usize].get(), 0);
+            assert_clean!(space);
+        }
     }
 
     #[test]
@@ -661,7 +737,7 @@ mod tests {
         ];
         let space = Space::new(AB, SCRIPT);
 
-        assert_eq!(one(&space, 0).0, Err(Stopped::Killed));
+        assert_eq!(one(&space).0, Err(Stopped::Killed));
         assert_clean!(space);
     }
 }

@@ -4,8 +4,9 @@
  * /proc/PID/maps, smaps, smaps_rollup or numa_maps, or asks by PROCMAP_QUERY:
  * a file that it has unmapped and closed is closed, whoever looked at it.
  *
- * -n N makes N rounds with each kind of reader in Rust, and a hundredth of that in C,
- * where one at a low priority may hold up a round for seconds.
+ * -n N makes N rounds with each kind of reader in Rust, and a thousandth of that in C,
+ * where one at a low priority may hold up a round for seconds. -k FILE does so with
+ * readers of FILE only, which may be "query".
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -40,6 +41,7 @@
 #define MAPPED		WHERE "/mapped"
 
 static int rounds = 12;
+static const char *kind_of_file;
 
 /* 64 mappings of one page each of the file, which has a lock and is open for writing */
 static int map_file(int map)
@@ -569,6 +571,7 @@ TEST_F_TIMEOUT(maps_rounds, file, 48 * 3600)
 		const char *file = files[i / 2 % 5];
 		bool is_query = !strcmp(file, "query");
 		enum maps_impl impl = i & 1;
+		int count = impl == MAPS_C ? rounds / 1000 + 2 : rounds;
 		struct kind kind = {
 			.file = file, .size = sizes[i / 10], .policy = variant->policy,
 			.nice = variant->nice,
@@ -580,12 +583,14 @@ TEST_F_TIMEOUT(maps_rounds, file, 48 * 3600)
 		/* C has the file open while it reads the build ID; a query has no buffer */
 		if (is_query && (impl == MAPS_C || kind.size != PAGE))
 			continue;
+		if (kind_of_file && strcmp(kind_of_file, file))
+			continue;
 		fd = maps_open_file(self->target.pid, is_query ? "maps" : file, impl);
 		if (fd < 0 && errno == ENOENT)
 			continue;
 		ASSERT_LE(0, fd);
 		reader = start_kind(&kind, fd, cpu);
-		for (int round = 0; round < (impl == MAPS_C ? rounds / 100 + 2 : rounds); round++) {
+		for (int round = 0; round < count; round++) {
 			ASSERT_EQ(0, target_do(&self->target, 1));
 			forget_events();
 			spin(round);
@@ -894,8 +899,11 @@ TEST_F_TIMEOUT(maps_trace, memory, TIMEOUT)
 
 int main(int argc, char **argv)
 {
-	if (argc > 2 && !strcmp(argv[1], "-n")) {
-		rounds = atoi(argv[2]);
+	while (argc > 2 && (!strcmp(argv[1], "-n") || !strcmp(argv[1], "-k"))) {
+		if (argv[1][1] == 'n')
+			rounds = atoi(argv[2]);
+		else
+			kind_of_file = argv[2];
 		argv[2] = argv[0];
 		argc -= 2;
 		argv += 2;

@@ -57,13 +57,55 @@ pub(crate) fn lines(history: &History, pos: usize, lines: &[Area]) {
 }
 
 /// Checks a sum over all VMAs: the range that it is said to be about, and the addresses that were
-/// added. Those of VMAs in which there is nothing need not be among them.
+/// added, with the kind of VMA that they were in.
 pub(crate) fn sum_of_all(history: &History, range: &Range<usize>, added: &[(usize, u8)]) {
+    each_once(history, 0..ADDRESSES, range, added);
+}
+
+/// Checks a sum over one VMA, which was the first that ended above `pos`: what the VMA was, from
+/// where the reader goes on, and the addresses that were added.
+pub(crate) fn sum_of_one(
+    history: &History,
+    pos: usize,
+    of: Option<Area>,
+    pos_after: Option<usize>,
+    added: &[(usize, u8)],
+) {
+    let states = history.seen();
+    let ends_at = |pos: usize| {
+        let none = |state: &Vec<Area>| state.iter().all(|area| area.end <= pos);
+        if !states.iter().any(none) {
+            history.violation(format!("there always was a VMA that ends above {pos}"));
+        }
+    };
+    let Some(of) = of else {
+        return ends_at(pos);
+    };
+
+    if !states.iter().any(|state| state.contains(&of)) {
+        history.violation(format!("the sum is about {of:?}, which never was a VMA"));
+    }
+    match pos_after {
+        None => ends_at(of.end),
+        Some(after) if after == of.end => {}
+        Some(after) => history.violation(format!("the reader goes on from {after} after {of:?}")),
+    }
+    each_once(history, of.range(), &of.range(), added);
+}
+
+/// Checks that a sum over `range` has each of `addresses` that is always mapped once, and no
+/// address more than that. Those of VMAs in which there is nothing need not be among them.
+fn each_once(
+    history: &History,
+    addresses: Range<usize>,
+    range: &Range<usize>,
+    added: &[(usize, u8)],
+) {
     let states = history.seen();
     for address in 0..ADDRESSES {
         let times = added.iter().filter(|(it, _)| *it == address).count();
         let maps_nothing = |area: &Area| area.kind == EMPTY && area.range().contains(&address);
-        let may_skip = states.iter().flatten().any(maps_nothing);
+        let may_skip = states.iter().flatten().any(maps_nothing) || !addresses.contains(&address);
         let least = usize::from(always_mapped(&states, address) && !may_skip);
         let most = usize::from(range.contains(&address));
         if times < least || times > most {
@@ -71,27 +113,6 @@ pub(crate) fn sum_of_all(history: &History, range: &Range<usize>, added: &[(usiz
                 "{address} is added {times} times, of a sum over {range:?}: {added:?}"
             ));
         }
-    }
-}
-
-/// Checks a sum over one VMA, which was the first that ends above `pos`: the VMA, and the addresses
-/// that were added with the kind of VMA that they were in.
-pub(crate) fn sum_of_one(history: &History, pos: usize, of: Option<Area>, added: &[(usize, u8)]) {
-    let states = history.seen();
-    let Some(of) = of else {
-        let none = |state: &Vec<Area>| state.iter().all(|area| area.end <= pos);
-        if !states.iter().any(none) {
-            history.violation(format!("there always was a VMA that ends above {pos}"));
-        }
-        return;
-    };
-
-    if !states.iter().any(|state| state.contains(&of)) {
-        history.violation(format!("the sum is about {of:?}, which never was a VMA"));
-    }
-    let fits = of.range().map(|address| (address, of.kind));
-    if !fits.eq(added.iter().copied()) {
-        history.violation(format!("the sum is about {of:?} and contains {added:?}"));
     }
 }
 

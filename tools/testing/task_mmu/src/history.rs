@@ -21,6 +21,9 @@ pub(crate) const EMPTY: u8 = 9;
 /// The kind of a VMA that is added to a sum at once.
 pub(crate) const SMALL: u8 = 8;
 
+/// The kind of a VMA that is added to a sum by a reader that may sleep.
+pub(crate) const SLEEPY: u8 = 2;
+
 /// A VMA as it was at some time. `kind` stands for everything that VMAs have to agree in to be
 /// merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,8 +21,8 @@
 //! - An address that is mapped in all states during the walk is covered by a line.
 //! - A VMA that is there unchanged is shown once.
 //! - Each line was a VMA, and line ends rise.
-//! - A sum over all VMAs has each address that is always mapped once; one over a VMA fits one state
-//!   of one VMA.
+//! - A sum has each address that is always mapped once; one over a VMA has those that the VMA had
+//!   when it was begun, and the reader goes on from its end.
 //! - Nothing is held at the end, nor when `mmap_lock` is taken, nobody sleeps in RCU, no thread
 //!   waits forever, and no field is read while it can change.
 //! - To get to one VMA takes at most `1 + MAX_RETRIES + MAX_WAITS` lookups under RCU,
@@ -64,11 +64,11 @@ mod walk;
 mod writers;
 
 use cases::{Case, Kind};
-use history::{Area, History, Who, EMPTY, SMALL};
+use history::{Area, History, Who, EMPTY, SLEEPY, SMALL};
 use model::{Fault, Lookups, Model, Reader, Space};
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
+    ops::Range,
     panic::{catch_unwind, AssertUnwindSafe},
     process::ExitCode,
     sync::{
@@ -77,43 +77,44 @@ use std::{
         Arc, Mutex,
     },
 };
-use walk::{AddressSpace, At, Event, Held, LockError, Reason};
+use walk::{AddressSpace, At, Budget, Event, Held, LockError, Reason, Released, StableVma};
 
 /// A sum, as the addresses that were added and the kind of VMA that each was in.
 #[derive(Default)]
 struct Added(Vec<(usize, u8)>);
 
-impl<'a> sums::Sum<Model<'a>> for Added {
-    fn clear(&mut self) {
-        self.0.clear();
-    }
-
-    fn add_in_rcu(&mut self, at: &At<Model<'a>>) -> Option<usize> {
-        model::arrived_at(at);
-        let Area {
-            start, end, kind, ..
-        } = model::area_at(at);
-        if kind == SMALL {
-            self.0.extend((start..end).map(|address| (address, kind)));
-        }
-        (kind == SMALL || kind == EMPTY).then_some(0)
-    }
-
-    fn add(
-        &mut self,
-        held: &Held<Model<'a>>,
-        pos: usize,
-        may_stop: bool,
-    ) -> Result<usize, Infallible> {
-        model::arrived(held);
-        let Area { end, kind, .. } = model::area_of(held);
-        for address in pos..end {
+impl Added {
+    /// Adds addresses of a VMA of this kind, up to one at which a writer waits.
+    fn put(&mut self, range: Range<usize>, kind: u8, is_waited_for: impl Fn() -> bool) -> usize {
+        for address in range.clone() {
             self.0.push((address, kind));
-            if may_stop && address + 1 < end && model::is_waited_for(held) {
-                return Ok(address + 1);
+            if address + 1 < range.end && is_waited_for() {
+                return address + 1;
             }
         }
-        Ok(end)
+        range.end
+    }
+}
+
+impl<'a> sums::Sum<Model<'a>> for Added {
+    fn add(
+        &mut self,
+        at: &At<Model<'a>>,
+        range: Range<usize>,
+        budget: &mut Budget,
+    ) -> Option<usize> {
+        model::arrived_at(at);
+        *budget.entries() -= 1;
+        match model::area_at(at).kind {
+            EMPTY => Some(range.end),
+            SMALL => Some(self.put(range, SMALL, || false)),
+            SLEEPY => None,
+            kind => Some(self.put(range, kind, || Model::is_contended(at))),
+        }
+    }
+
+    fn add_asleep(&mut self, held: &Held<Model<'a>>, range: Range<usize>) -> usize {
+        self.put(range, SLEEPY, || model::is_waited_for(held))
     }
 }
 
@@ -124,9 +125,9 @@ fn walk_from<'a>(reader: &'a Reader<'a>, pos: usize, sleep: bool) -> Vec<Area> {
     while let Some(here) = at {
         reader.arrived();
         Ok(at) = if sleep {
-            let held = here.hold();
-            lines.push(model::area_of(&held));
-            walk::next_after_sleep(held.release())
+            let area = model::area_at(&here);
+            lines.push(area);
+            walk::next_after_sleep(here.release(area.end))
         } else {
             lines.push(model::area_at(&here));
             walk::next(here.unlock())
@@ -157,12 +158,16 @@ fn read(reader: &Reader<'_>, case: &Case, kind: Kind) -> Check {
             let pos = case.target;
             let mut sum = Added::default();
             let Ok(at) = walk::first::<Model<'_>>(reader, pos);
-            let held = at.map(At::hold).and_then(|held| {
-                let Ok(held) = sums::sum_one(held, pos, &mut sum);
-                held
+            let of = at.as_ref().map(model::area_at);
+            let released = at.and_then(|at| {
+                let Ok(released) = sums::sum_one(at, &mut sum);
+                released
             });
-            let of = held.as_ref().map(model::area_of);
-            Box::new(move |history| check::sum_of_one(history, pos, of, &sum.0))
+            let pos_after = released.map(|released| match released {
+                Released::Vma { pos, .. } => pos,
+                Released::Mmap(at) => at.range().end,
+            });
+            Box::new(move |history| check::sum_of_one(history, pos, of, pos_after, &sum.0))
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use crate::{
     history::{Area, History, Who},
-    sums::GiveWay,
+    sums::Mapping,
     walk::{self, AddressSpace, Event, LockError, StableVma},
 };
 use loom::{
@@ -913,6 +913,11 @@ impl<'a> AddressSpace for Model<'a> {
         Ok(reader)
     }
 
+    fn stay_away(reader: &'a Reader<'a>) -> Result<&'a Reader<'a>, Infallible> {
+        reader.require_idle("when the reader stays away");
+        Ok(reader)
+    }
+
     fn is_gap_before(locked: &mut Locked<'a>, pos: usize) -> bool {
         let reader = locked.lock.reader;
         let area = locked.lock.area();
@@ -966,9 +971,15 @@ impl<'a> AddressSpace for Model<'a> {
         find_under_mmap_lock(at.guard, at.entry.end)
     }
 
-    fn is_contended(at: &MmapLocked<'a>) -> bool {
-        let waiting = |lock: &mut MmapLock| lock.waiting > 0;
-        at.guard.0.space.mmap_lock.step(waiting)
+    fn unlock_mmap(at: MmapLocked<'a>) -> &'a Reader<'a> {
+        at.guard.0
+    }
+
+    fn is_contended(at: &walk::At<Self>) -> bool {
+        match at {
+            walk::At::Vma(locked) => locked.lock.is_waited_for(),
+            walk::At::Mmap(at) => at.guard.is_waited_for(),
+        }
     }
 
     fn count(reader: &&'a Reader<'a>, _pos: usize, event: Event) {
@@ -980,28 +991,17 @@ impl<'a> AddressSpace for Model<'a> {
         Ok(())
     }
 
-    fn check_and_resched(held: &walk::Held<Self>) -> Result<(), Infallible> {
-        let reader = reader_of(held);
-        let in_rcu = reader.held_rcu.get() > 0;
-        reader.require(!in_rcu, "the reader sleeps in an RCU section");
-        Ok(())
+    fn resched(reader: &'a Reader<'a>) -> Result<&'a Reader<'a>, Infallible> {
+        reader.require_idle("when others may run");
+        Ok(reader)
     }
 }
 
-impl<'a> GiveWay for Model<'a> {
-    type Identity = (Range<usize>, u8);
+/// Whatever is mapped is the same mapping.
+impl<'a> Mapping for Model<'a> {
+    type Mapping = ();
 
-    fn give_way(held: walk::Held<Self>) -> Result<&'a Reader<'a>, Infallible> {
-        let reader = reader_of(&held);
-        drop(held);
-        reader.require_idle("after giving way");
-        Ok(reader)
-    }
-
-    fn identity(held: &walk::Held<Self>) -> (Range<usize>, u8) {
-        let area = area_of(held);
-        (area.range(), area.kind)
-    }
+    fn mapping(_at: &walk::At<Self>) {}
 }
 
 fn find_under_mmap_lock(guard: MmapGuard<'_>, pos: usize) -> Option<MmapLocked<'_>> {
@@ -1015,21 +1015,6 @@ fn find_under_mmap_lock(guard: MmapGuard<'_>, pos: usize) -> Option<MmapLocked<'
     Some(MmapLocked { entry, guard })
 }
 
-fn reader_of<'a>(held: &walk::Held<Model<'a>>) -> &'a Reader<'a> {
-    match held {
-        walk::Held::Vma(held) => held.0.reader,
-        walk::Held::Mmap(at) => at.guard.0,
-    }
-}
-
-/// The VMA at which a reader stands.
-pub(crate) fn area_of(held: &walk::Held<Model<'_>>) -> Area {
-    match held {
-        walk::Held::Vma(held) => held.0.area(),
-        walk::Held::Mmap(at) => at.area(),
-    }
-}
-
 /// The VMA at which a reader stands in RCU.
 pub(crate) fn area_at(at: &walk::At<Model<'_>>) -> Area {
     match at {
@@ -1038,26 +1023,33 @@ pub(crate) fn area_at(at: &walk::At<Model<'_>>) -> Area {
     }
 }
 
-/// Whether somebody waits for what a reader holds.
-pub(crate) fn is_waited_for(held: &walk::Held<Model<'_>>) -> bool {
-    match held {
-        walk::Held::Vma(held) => {
-            let space = held.0.reader.space;
-            space.vmas[held.0.vma].vm_refcnt.step(|refcnt| {
-                let contended = *refcnt & EXCLUDE_READERS != 0;
-                if contended {
-                    held.0.reader.step("sees that a writer waits", &[]);
-                }
-                contended
-            })
-        }
-        walk::Held::Mmap(at) => Model::is_contended(at),
+impl VmaLock<'_> {
+    /// Whether a writer waits for it.
+    fn is_waited_for(&self) -> bool {
+        self.reader.space.vmas[self.vma].vm_refcnt.step(|refcnt| {
+            let contended = *refcnt & EXCLUDE_READERS != 0;
+            if contended {
+                self.reader.step("sees that a writer waits", &[]);
+            }
+            contended
+        })
     }
 }
 
-/// The reader has got to the VMA at which it stands.
-pub(crate) fn arrived(held: &walk::Held<Model<'_>>) {
-    reader_of(held).arrived();
+impl MmapGuard<'_> {
+    /// Whether anybody waits for it.
+    fn is_waited_for(&self) -> bool {
+        let waiting = |lock: &mut MmapLock| lock.waiting > 0;
+        self.0.space.mmap_lock.step(waiting)
+    }
+}
+
+/// Whether somebody waits for what a reader holds.
+pub(crate) fn is_waited_for(held: &walk::Held<Model<'_>>) -> bool {
+    match held {
+        walk::Held::Vma(held) => held.0.is_waited_for(),
+        walk::Held::Mmap(at) => at.guard.is_waited_for(),
+    }
 }
 
 /// The reader has got to the VMA at which it stands in RCU.
