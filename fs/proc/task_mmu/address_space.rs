@@ -186,9 +186,9 @@ mod vma_locks {
     use kernel::processor::cpu_relax;
     use kernel::time::{delay::usleep_range_idle, Delta, Instant, Monotonic};
 
-    /// How long a reader spins for a writer: most system calls that change a VMA are over by then,
-    /// and to sleep and to be woken up would take longer.
-    const SPIN: Delta = Delta::from_micros(20);
+    /// How long a reader spins for a writer, which may have to be woken up first. Most system calls
+    /// that change a VMA are over by then.
+    const SPIN: Delta = Delta::from_micros(100);
 
     /// How long a reader sleeps for a writer that takes longer.
     const SLEEP: Delta = Delta::from_micros(100);
