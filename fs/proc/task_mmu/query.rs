@@ -23,9 +23,11 @@ use kernel::{
     mm::{
         virt::{self, vm_flags_t, VmaRef},
         vma_iter::{VmaIter, VmaIterState},
-        Mm, //
+        Mm,
+        MmWithUser, //
     },
     prelude::*,
+    sync::aref::ARef,
     uaccess::UserPtr,
 };
 
@@ -68,6 +70,22 @@ pub(crate) fn answer(mm: Option<&Mm>, arg: UserPtr) -> Result {
     }
 
     let mm = mm.and_then(|mm| mm.mmget_not_zero()).ok_or(ESRCH)?;
+    if fields.vma_name_size == 0 && fields.build_id_size == 0 {
+        let mut state = VmaIterState::new();
+        let at = find(VmaIter::new(&mm, &mut state), fields)?;
+        describe(at.vma(), fields);
+        drop(at.unlock_all());
+        // This may sleep for long if it drops the last reference.
+        drop(mm);
+    } else {
+        identify(mm, fields)?;
+    }
+    query.copy_to_user()
+}
+
+/// Answers a query for the name of the VMA, its build ID, or both, which are copied to user space.
+#[inline(never)]
+fn identify(mm: ARef<MmWithUser>, fields: &mut Fields) -> Result {
     // Before a VMA is locked. If there is no memory, this only matters if the VMA has a name.
     let mut name = match fields.vma_name_size as usize {
         0 => None,
@@ -76,10 +94,22 @@ pub(crate) fn answer(mm: Option<&Mm>, arg: UserPtr) -> Result {
     let mut state = VmaIterState::new();
     let mut build_id = [0; BUILD_ID_SIZE_MAX];
     let at = find(VmaIter::new(&mm, &mut state), fields)?;
-    describe(at.vma(), fields);
-    let source = match name.is_none() && fields.build_id_size == 0 {
-        true => BuildId::Size(0),
-        false => identify(at.vma(), fields, name.as_mut(), &mut build_id)?,
+    let vma = at.vma();
+    describe(vma, fields);
+    if let Some(buffer) = &mut name {
+        fields.vma_name_size = 0;
+        if let Some(name) = VmaName::of(vma) {
+            let buffer = buffer.as_mut().map_err(|error| *error)?;
+            name.copy_to(buffer)?;
+            fields.vma_name_size = buffer.bytes().len() as u32;
+        }
+    }
+    let source = match VmaFile::of(vma).filter(|_| fields.build_id_size != 0) {
+        None => BuildId::Size(0),
+        Some(file) => match cached_build_id(vma, &mut build_id) {
+            Err(error) if error == EFAULT => BuildId::In(file.get()),
+            known => BuildId::Size(known.unwrap_or(0)),
+        },
     };
     drop(at.unlock_all());
     // This may sleep for long if it drops the last reference.
@@ -108,7 +138,7 @@ pub(crate) fn answer(mm: Option<&Mm>, arg: UserPtr) -> Result {
             &build_id[..fields.build_id_size as usize],
         )?;
     }
-    query.copy_to_user()
+    Ok(())
 }
 
 /// Finds the VMA that is asked for.
@@ -164,32 +194,4 @@ fn describe(vma: &VmaRef, fields: &mut Fields) {
     fields.dev_major = major(device);
     fields.dev_minor = minor(device);
     fields.inode = inode;
-}
-
-/// Copies the name of the VMA, if there is a buffer for it, and returns what is known of its build
-/// ID, if that is asked for.
-fn identify(
-    vma: &VmaRef,
-    fields: &mut Fields,
-    name: Option<&mut Result<NameBuffer>>,
-    build_id: &mut [u8; BUILD_ID_SIZE_MAX],
-) -> Result<BuildId> {
-    if let Some(buffer) = name {
-        fields.vma_name_size = 0;
-        if let Some(name) = VmaName::of(vma) {
-            let buffer = buffer.as_mut().map_err(|error| *error)?;
-            name.copy_to(buffer)?;
-            fields.vma_name_size = buffer.bytes().len() as u32;
-        }
-    }
-
-    Ok(
-        match VmaFile::of(vma).filter(|_| fields.build_id_size != 0) {
-            None => BuildId::Size(0),
-            Some(file) => match cached_build_id(vma, build_id) {
-                Err(error) if error == EFAULT => BuildId::In(file.get()),
-                known => BuildId::Size(known.unwrap_or(0)),
-            },
-        },
-    )
 }

@@ -762,6 +762,14 @@ static char process_state(pid_t pid)
 	return at ? at[2] : '?';
 }
 
+/* Does it sleep in the kernel, counted as load or not? */
+static bool is_asleep(pid_t pid)
+{
+	char state = process_state(pid);
+
+	return state == 'D' || state == 'I';
+}
+
 /* How often a reader served by Rust has queued up for a writer's mmap_lock */
 static long queued(void)
 {
@@ -783,7 +791,7 @@ static bool reader_waits(const struct target *target, pid_t reader, int what,
 		maps_die("target");
 	while (get(&scene->done) == round) {
 		if (get(&scene->begun) > round && (!in_queue || queued() > before) &&
-		    process_state(reader) == 'D' && get(&scene->done) == round)
+		    is_asleep(reader) && get(&scene->done) == round)
 			return true;
 	}
 	return false;
