@@ -19,7 +19,7 @@ import tempfile
 import deb
 import debian
 from common import LOG, Failed, Progress, lock, main, say, shown, step, tell
-from ktap import Case, check
+from ktap import Case, check, finish
 
 SWITCH = "/sys/module/task_mmu/parameters/rust"
 PROGRAMS = debian.FILES / "programs"
@@ -161,8 +161,7 @@ def run():
     for number, case in enumerate(cases, 1):
         tell(case.ktap(number))
     counts = collections.Counter(leaf.result for case in cases for leaf in case.leaves())
-    print(f"{counts['ok']} passed, {counts['not ok']} failed, {counts['skip']} skipped", flush=True)
-    return 0 if counts["ok"] and not counts["not ok"] else 1
+    return finish(counts)
 
 
 if __name__ == "__main__":

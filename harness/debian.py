@@ -383,13 +383,7 @@ def run():
             boot(None, disk=disk, terminal=True)
             return 0
         result = boot(command, disk=disk, share=share, timeout=timeout, output=sys.stdout.buffer)
-    for line in result.reports():
-        say(f"kernel: {line}")
-    if result.reports():
-        say(f"the kernel's log has reports of errors; the journal is {shown(result.path.with_suffix('.journal'))}")
-    if result.status:
-        say(f"the command's exit status is {result.status}")
-    return result.status
+    return runner.conclude(result, result.path.with_suffix(".journal"))
 
 
 if __name__ == "__main__":

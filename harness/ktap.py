@@ -53,6 +53,13 @@ def check(name, good, *notes):
     return Case(name, "ok" if good else "not ok", [] if good else list(notes))
 
 
+def finish(counts):
+    """Prints how many cases came to each result; gives the exit status, which is 1 if one failed or
+    none passed."""
+    print(f"{counts['ok']} passed, {counts['not ok']} failed, {counts['skip']} skipped", flush=True)
+    return 0 if counts["ok"] and not counts["not ok"] else 1
+
+
 def clean_log(result):
     reports = result.reports()
     return check("kernel log", not reports, *reports[:20], f"all of it: {result.log_path.name}")

@@ -54,6 +54,17 @@ def seconds(text):
         raise Failed(f"TIMEOUT={text} is no number of seconds") from None
 
 
+def conclude(result, log):
+    """Says what the kernel of a guest has reported, and the command's exit status; gives that."""
+    for line in result.reports():
+        say(f"kernel: {line}")
+    if result.reports():
+        say(f"the kernel's log has reports of errors; all of it is {shown(log)}")
+    if result.status:
+        say(f"the command's exit status is {result.status}")
+    return result.status
+
+
 def run():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -78,13 +89,7 @@ def run():
         return guest.boot("", share=share, terminal=True, name="shell").status
     command = shlex.join(args.command) if args.command else os.environ.get("CMD") or TOUR
     result = guest.boot(command, share=share, timeout=timeout, output=sys.stdout.buffer)
-    for line in result.reports():
-        say(f"kernel: {line}")
-    if result.reports():
-        say(f"the kernel's log has reports of errors; all of it is {shown(result.log_path)}")
-    if result.status:
-        say(f"the command's exit status is {result.status}")
-    return result.status
+    return conclude(result, result.log_path)
 
 
 if __name__ == "__main__":

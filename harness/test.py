@@ -23,7 +23,7 @@ import model
 import run as runner
 import series
 from common import SRC, TREE, Failed, Progress, duration, lock, main, say, tell
-from ktap import Case, attempt, check, clean_log, kselftests, parsed
+from ktap import Case, attempt, check, clean_log, finish, kselftests, parsed
 
 
 def ours(suffix):
@@ -601,8 +601,7 @@ def run():
     side_by_side(pieces, done)
     if failed:
         print(f"# failed: {' '.join(failed)}")
-    print(f"{counts['ok']} passed, {counts['not ok']} failed, {counts['skip']} skipped", flush=True)
-    return 0 if counts["ok"] and not counts["not ok"] else 1
+    return finish(counts)
 
 
 if __name__ == "__main__":

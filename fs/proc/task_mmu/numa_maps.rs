@@ -5,10 +5,7 @@
 use crate::{
     abstractions::{
         name::{kernel_page_size, Initial, VmaFile},
-        page_walk::{
-            numa::{NumaMaps, Policy},
-            PageStats, //
-        },
+        page_walk::numa::{NumaMaps, Policy},
     },
     entries::{sum_up, Printed},
     records::{LastPosition, Process, Record, Session},

@@ -30,10 +30,11 @@ void show_map_vma(struct seq_file *m, struct vm_area_struct *vma);
 
 /* A walk of page tables that can be broken off and continued later. */
 struct walk_stop {
-	/* Break off where a writer waits for the lock that is held? */
+	/*
+	 * Break off where a writer waits for the lock that is held, or the caller, who
+	 * has a reference, is the last user of the mm?
+	 */
 	bool may_stop;
-	/* And where the caller, who has a reference, is the last user of the mm? */
-	bool may_give_up;
 	/* Where the walk has ended. */
 	unsigned long addr;
 };

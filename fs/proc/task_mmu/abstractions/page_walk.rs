@@ -15,9 +15,6 @@ use kernel::{
 
 /// Statistics of what is mapped in VMAs.
 pub(crate) trait PageStats {
-    /// Makes the statistics empty.
-    fn clear(&mut self);
-
     /// Adds what is mapped in `range`, which has to be in the VMA.
     ///
     /// Returns the address where this has ended: the end of `range`, or less, but above its start,
@@ -68,14 +65,6 @@ fn is_in(range: &Range<usize>, vma: &VmaRef) -> bool {
     vma.start() <= range.start && range.start < range.end && range.end <= vma.end()
 }
 
-/// Lets a walk stop.
-#[cfg(any(CONFIG_PROC_PAGE_MONITOR, CONFIG_NUMA))]
-#[inline]
-fn let_stop(stop: &mut bindings::walk_stop) {
-    stop.may_stop = true;
-    stop.may_give_up = true;
-}
-
 #[cfg(CONFIG_PROC_PAGE_MONITOR)]
 pub(crate) mod smaps {
     use super::*;
@@ -109,11 +98,6 @@ pub(crate) mod smaps {
     }
 
     impl PageStats for MemSizeStats {
-        #[inline]
-        fn clear(&mut self) {
-            *self = Self::new();
-        }
-
         /// Mirrors `smaps_gather`.
         #[inline]
         fn gather<V: SleepableLock>(&mut self, vma: &V, range: Range<usize>) -> usize {
@@ -121,9 +105,10 @@ pub(crate) mod smaps {
                 return range.end;
             }
 
-            let_stop(&mut self.0.stop);
+            self.0.stop.may_stop = true;
             // SAFETY: By the safety requirements of `SleepableLock` the VMA is valid, and what is
-            // said here to be locked is. The walk is inside of the VMA.
+            // said here to be locked is, for as long as it is borrowed. The range is inside of the
+            // VMA. The statistics are borrowed mutably.
             unsafe {
                 bindings::smaps_gather(
                     vma.as_ptr(),
@@ -147,8 +132,9 @@ pub(crate) mod smaps {
                 return Some(range.end);
             }
 
-            // SAFETY: By the type invariants the VMA is valid, and it or the address space is
-            // read-locked for as long as it is borrowed. The range is inside of the VMA.
+            // SAFETY: By the type invariants the VMA is valid, and its lock or `mmap_lock` is held
+            // for reading, for as long as it is borrowed, which is longer than the call. The range
+            // is inside of the VMA. The statistics and `left` are borrowed mutably.
             let end = unsafe {
                 bindings::smaps_gather_some(vma.as_ptr(), &mut self.0, range.start, range.end, left)
             };
@@ -296,9 +282,10 @@ pub(crate) mod numa {
     #[repr(transparent)]
     pub(crate) struct NumaMaps(bindings::numa_maps);
 
-    impl PageStats for NumaMaps {
+    impl NumaMaps {
+        /// Makes the statistics empty.
         #[inline]
-        fn clear(&mut self) {
+        pub(crate) fn clear(&mut self) {
             // Whatever is added counts as a page.
             if self.0.pages == 0 {
                 return;
@@ -309,7 +296,9 @@ pub(crate) mod numa {
             // end of the slice, and all bits zero is a valid value of each field there.
             unsafe { core::ptr::write_bytes(core::ptr::from_mut(self).cast::<u8>(), 0, used) };
         }
+    }
 
+    impl PageStats for NumaMaps {
         /// Mirrors `numa_maps_gather`.
         #[inline]
         fn gather<V: SleepableLock>(&mut self, vma: &V, range: Range<usize>) -> usize {
@@ -317,9 +306,10 @@ pub(crate) mod numa {
                 return range.end;
             }
 
-            let_stop(&mut self.0.stop);
+            self.0.stop.may_stop = true;
             // SAFETY: By the safety requirements of `SleepableLock` the VMA is valid, and what is
-            // said here to be locked is. The walk is inside of the VMA.
+            // said here to be locked is, for as long as it is borrowed. The range is inside of the
+            // VMA. The statistics are borrowed mutably.
             unsafe {
                 bindings::numa_maps_gather(
                     vma.as_ptr(),
@@ -343,8 +333,9 @@ pub(crate) mod numa {
                 return Some(range.end);
             }
 
-            // SAFETY: By the type invariants the VMA is valid, and it or the address space is
-            // read-locked for as long as it is borrowed. The range is inside of the VMA.
+            // SAFETY: By the type invariants the VMA is valid, and its lock or `mmap_lock` is held
+            // for reading, for as long as it is borrowed, which is longer than the call. The range
+            // is inside of the VMA. The statistics and `left` are borrowed mutably.
             let end = unsafe {
                 bindings::numa_maps_gather_some(
                     vma.as_ptr(),

@@ -520,6 +520,25 @@ mod tests {
         }
     }
 
+    /// Sums up the first VMA, with a writer that makes a change in the middle of that. Returns
+    /// whether the writer had to wait, from where the reader goes on, and how much was mapped.
+    #[cfg(all(CONFIG_PER_VMA_LOCK, CONFIG_PROC_PAGE_MONITOR))]
+    fn sum_beside(mm: &TestMm, writer: Writer) -> Result<(Option<bool>, Option<usize>, usize)> {
+        let mut sum = Interrupted {
+            stats: MemSizeStats::new(),
+            writer: &writer,
+            waits: None,
+        };
+
+        let mut state = VmaIterState::new();
+        let at: At<'_> = walk::first(VmaIter::new(mm, &mut state), 0)?.ok_or(ENOENT)?;
+        let released = sums::sum_one(at, &mut sum)?;
+        let (waits, resident) = (sum.waits, sum.stats.resident());
+        let next = released.map(|released| released.pos());
+        writer.finish()?;
+        Ok((waits, next, resident))
+    }
+
     /// The writer unmaps a part of the VMA that is summed up. What the sum is about is the VMA as
     /// it was before.
     #[cfg(all(
@@ -534,19 +553,8 @@ mod tests {
         mm.populate(pages(0..PAGES))?;
         mm.map(pages(PAGES..PAGES + 1), R)?;
         let writer = mm.writer(|mm| mm.unmap(pages(PAGES - 512..PAGES)))?;
-        let mut sum = Interrupted {
-            stats: MemSizeStats::new(),
-            writer: &writer,
-            waits: None,
-        };
 
-        let mut state = VmaIterState::new();
-        let at: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
-        let released = sums::sum_one(at, &mut sum)?;
-        let (waits, resident) = (sum.waits, sum.stats.resident());
-        let next = released.map(|released| released.pos());
-        writer.finish()?;
-
+        let (waits, next, resident) = sum_beside(&mm, writer)?;
         assert_eq!(waits, Some(true));
         assert_eq!(next, Some(pages(0..PAGES).end));
         assert_eq!(resident, (PAGES - 512) * PAGE_SIZE);
@@ -565,23 +573,10 @@ mod tests {
         let mm = TestMm::attach()?;
         mm.populate(pages(0..PAGES))?;
         let writer = mm.writer(|mm| mm.set_flag(pages(700..900)))?;
-        let mut sum = Interrupted {
-            stats: MemSizeStats::new(),
-            writer: &writer,
-            waits: None,
-        };
 
-        let mut state = VmaIterState::new();
-        let at: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
-        let released = sums::sum_one(at, &mut sum)?;
-        let (waits, resident) = (sum.waits, sum.stats.resident());
-        drop(released);
-        writer.finish()?;
-
-        let mut state = VmaIterState::new();
-        let after: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
+        let (waits, _, resident) = sum_beside(&mm, writer)?;
         assert_eq!(waits, Some(true));
-        assert_eq!(after.range(), pages(0..700));
+        assert_eq!(first_from(&mm, 0)?, Some(pages(0..700)));
         assert_eq!(resident, PAGES * PAGE_SIZE);
         Ok(())
     }
