@@ -81,6 +81,10 @@ class Kind:
         self.objects = self.folder / "objects"
         self.tree = series.FIXES_BASE_TREE if plain else TREE
 
+    def image(self):
+        """The kernel, when it has been built."""
+        return self.objects / "arch/x86/boot/bzImage"
+
     def release(self):
         """What `uname -r` says: it sorts above Debian's 7.3.4+deb13-cloud-amd64."""
         return f"{series.version(self.tree)}{self.localversion()}"

@@ -43,6 +43,8 @@ MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", 
           "man-db.timer", "logrotate.timer", "atop-rotate.timer", "systemd-tmpfiles-clean.timer", "e2scrub_reap.service")
 DISABLED = ("atop.service", "atopacct.service", "postgresql.service", "redis-server.service",
             "prometheus-process-exporter.service", "criu.service")
+# Programs that need a compiler which only the image has.
+JAVA = ("Requests.java", "Waiting.java")
 GRUB = """# What a machine without a screen needs.
 GRUB_TIMEOUT=0
 GRUB_CMDLINE_LINUX_DEFAULT=""
@@ -128,11 +130,12 @@ def customize(root):
     write(root / "etc/systemd/system/task-mmu-command.service", (FILES / "command.service").read_text())
     (root / "var/log/journal").mkdir(exist_ok=True)
     (root / "etc/machine-id").write_text("")
-    write(root / "usr/local/lib/task_mmu/Waiting.java", (FILES / "programs/Waiting.java").read_text())
+    for name in JAVA:
+        write(root / "usr/local/lib/task_mmu" / name, (FILES / "programs" / name).read_text())
     inside = ["unshare", "--fork", "--pid", f"--mount-proc={root}/proc", "chroot", root, "env", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
     commands = [["useradd", "--create-home", "--shell", "/bin/bash", USER], ["passwd", "--delete", "root"],
                 ["passwd", "--delete", USER], ["systemctl", "enable", "task-mmu-command.service"],
-                ["javac", "/usr/local/lib/task_mmu/Waiting.java"]]
+                ["javac", *(f"/usr/local/lib/task_mmu/{name}" for name in JAVA)]]
     commands += [["systemctl", "disable", name] for name in DISABLED] + [["systemctl", "mask", *MASKED]]
     for command in commands:
         done = subprocess.run([*inside, *command], capture_output=True, text=True)
@@ -157,7 +160,8 @@ def make_disk(root, disk):
 
 def identity():
     """What the image is made from."""
-    parts = [(FILES / name).read_bytes() for name in ("packages", "command", "command.service", "programs/Waiting.java")]
+    parts = [(FILES / name).read_bytes()
+             for name in ("packages", "command", "command.service", *(f"programs/{name}" for name in JAVA))]
     parts += [GRUB.encode(), repr((SUITE, DISK, SWAP, MASKED, DISABLED)).encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 

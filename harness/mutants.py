@@ -105,6 +105,12 @@ MUTANTS = [
            "lib/maple_tree.c", "rewalked:\n\tif (likely(mas_is_active(mas)))\n\t\tgoto retry;\n\n"
            "\t/* By now there is no node: the tree is empty, or has an entry at 0 only. */\n\tmas->status",
            "rewalked:\n\tif (likely(mas->tree))\n\t\tgoto retry;\n\n\tmas->status"),
+    Mutant("cpu-kept-in-rcu", "stays in RCU although another task is to run",
+           f"{MODULE}/walk.rs", "            if A::need_resched(&rcu) {",
+           "            if A::need_resched(&rcu) && pos == 1 {"),
+    Mutant("cpu-lost-in-rcu", "may be preempted in RCU",
+           "rust/kernel/preempt.rs", "= !cfg!(CONFIG_PREEMPT_RT);", "= cfg!(CONFIG_PREEMPT_RT);",
+           "proc-maps-trace -t grace_period"),
     Mutant("record-that-did-not-fit", "goes on after a record that had no room",
            f"{MODULE}/records.rs", "Position::Address(_) => Position::Address(self.0),",
            "Position::Address(address) => Position::Address(address),", "proc-maps-read"),

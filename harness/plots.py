@@ -82,6 +82,29 @@ def proc_vs_map(panels, target):
         save(figure, target)
 
 
+def application(found, target):
+    """How long answers took that somebody waits for; found has times in ms by the interval of the
+    monitoring and who serves that, which are 0 and "" without it."""
+    with plt.rc_context(SETTINGS):
+        intervals = sorted({interval for interval, who in found if who}, reverse=True)
+        figure, grid = plt.subplots(1, len(intervals), figsize=(8, 3.2), layout="constrained", sharey=True, sharex=True)
+        for axes, interval in zip(grid, intervals):
+            for who, name in {"": "not monitored", "C": "C", "Rust": "Rust"}.items():
+                times = sorted(found[(interval, who) if who else (0, "")])
+                axes.step(times, [1 - n / len(times) for n in range(len(times))], where="pre", color=COLORS[who],
+                          linewidth=1.5, label=name)
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.set_title(f"monitored each {f'{interval} s' if interval > 1 else 'second'}")
+            axes.grid(True, color=TEXT, alpha=0.25, linewidth=0.5)
+            axes.set_yticks([1, 0.1, 0.01, 0.001], ["all", "10 %", "1 %", "0.1 %"])
+            axes.xaxis.set_major_formatter(lambda ms, _: f"{ms:g} ms")
+            axes.set_xlabel("time until the answer")
+        grid[0].set_ylabel("answers that take longer")
+        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
+        save(figure, target)
+
+
 # What is shown of all that is measured, by its key.
 PANELS = (
     (("fragmented", "mmap and munmap", "2", "alone", "smaps_rollup"),

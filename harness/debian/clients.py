@@ -687,7 +687,11 @@ def trinity(client, t):
         os.chmod(folder, 0o777)
         victims = " ".join(f"-V /proc/{t.busy.pid}/{f} -V /proc/self/{f}" for f in FILES)
         which = "-c read -c pread64 -c lseek -c ioctl -c mmap -c readv -c preadv -c sendfile -c splice -c poll"
-        run(f"cd {folder} && timeout -s INT 60 su user -c 'trinity -q -q -C 2 -N 4000 {victims} {which}'", 120, ok=None)
+        out = run(f"cd {folder} && timeout -s INT 60 su user -c 'trinity -q -q -C 2 -N 4000 {victims} {which}'", 120,
+                  ok=None, quiet=False)
+        ran = re.search(r"Ran (\d+) syscalls", out)
+        if not ran or int(ran[1]) < 1000:
+            raise Wrong("it has not made 1,000 calls", *out.splitlines()[-6:])
         run(["cat", "/proc/self/maps"])
         shutil.rmtree(folder, ignore_errors=True)
     client.with_both("family", attempt)

@@ -21,7 +21,7 @@
 #define MAX_READERS	4
 #define BUSY_TASKS	2
 #define CHILDREN	(MAX_READERS + BUSY_TASKS)
-#define PAUSE		1000	/* us */
+#define PAUSE		1000	/* us, of a thread beside page faults */
 
 /* What else a child can be told to do */
 enum { OWN_FILE = ARRAY_SIZE(files), BE_BUSY };
@@ -254,12 +254,6 @@ static long protect_op(void)
 	return protect(region + LARGE / 2);
 }
 
-static long protect_pause_op(void)
-{
-	usleep(PAUSE);
-	return protect_op();
-}
-
 static long fault_op(void)
 {
 	char *at;
@@ -277,14 +271,17 @@ static long hot_op(void)
 
 static void *writer(void *unused)
 {
-	while (!writer_stop)
-		protect_pause_op();
+	while (!writer_stop) {
+		usleep(PAUSE);
+		protect_op();
+	}
 	return NULL;
 }
 
 struct op {
 	const char *name;
 	long (*run)(void);
+	int pause;		/* us, before each */
 	int writer;		/* another thread changes the address space */
 };
 
@@ -297,9 +294,11 @@ static void take_samples(const struct op *op)
 	if (op->writer && pthread_create(&thread, NULL, writer, NULL))
 		die("pthread_create");
 	op_samples.count = 0;
-	do
+	do {
+		if (op->pause)
+			usleep(op->pause);
 		op_samples.ns[op_samples.count++] = op->run();
-	while (op_samples.count < SAMPLES && now() < end);
+	} while (op_samples.count < SAMPLES && now() < end);
 	writer_stop = 1;
 	if (op->writer)
 		pthread_join(thread, NULL);
@@ -427,7 +426,8 @@ static void large(const char *name)
 {
 	static const struct op ops[] = {
 		{ "mprotect", protect_op },
-		{ "mprotect every 1 ms", protect_pause_op },
+		{ "mprotect every 100 us", protect_op, .pause = 100 },
+		{ "mprotect every 1 ms", protect_op, .pause = 1000 },
 		{ "page fault", fault_op },
 		{ "page fault beside mprotect", fault_op, .writer = 1 },
 	};

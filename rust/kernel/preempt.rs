@@ -6,6 +6,9 @@
 
 use crate::types::NotThreadSafe;
 
+/// Whether guards disable preemption.
+const DISABLES: bool = !cfg!(CONFIG_PREEMPT_RT);
+
 /// Keeps the current task on its CPU: except for interrupts, nothing else runs there before the
 /// guard is dropped.
 ///
@@ -19,7 +22,7 @@ pub struct Guard(NotThreadSafe);
 /// Disables preemption, but not on `PREEMPT_RT`, where a spin lock may sleep.
 ///
 /// This is for sections that other threads wait for and that therefore should not be preempted.
-/// They must be correct without it as well.
+/// They must be correct without it as well. One that may take long asks [`Guard::need_resched`].
 ///
 /// Context: Any. Until the result is gone the caller must not sleep.
 ///
@@ -34,24 +37,49 @@ pub struct Guard(NotThreadSafe);
 /// Mirrors `preempt_disable`.
 #[inline]
 pub fn disable_unless_rt() -> Guard {
-    #[cfg(not(CONFIG_PREEMPT_RT))]
-    // SAFETY: An FFI call with no additional requirements.
-    unsafe {
-        crate::bindings::preempt_disable()
-    };
+    if DISABLES {
+        // SAFETY: An FFI call with no additional requirements.
+        unsafe { crate::bindings::preempt_disable() };
+    }
 
     // INVARIANT: Preemption has just been disabled.
     Guard(NotThreadSafe)
+}
+
+impl Guard {
+    /// Returns whether another task is to run on this CPU.
+    ///
+    /// Context: Any.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut guard = kernel::preempt::disable_unless_rt();
+    /// for _step in 0..1000 {
+    ///     if guard.need_resched() {
+    ///         drop(guard);
+    ///         // The other task runs now.
+    ///         guard = kernel::preempt::disable_unless_rt();
+    ///     }
+    ///     // Something short.
+    /// }
+    /// ```
+    ///
+    /// Mirrors `need_resched`.
+    #[inline]
+    pub fn need_resched(&self) -> bool {
+        // SAFETY: An FFI call with no additional requirements.
+        unsafe { crate::bindings::need_resched() }
+    }
 }
 
 impl Drop for Guard {
     /// Mirrors `preempt_enable`.
     #[inline]
     fn drop(&mut self) {
-        #[cfg(not(CONFIG_PREEMPT_RT))]
-        // SAFETY: By the type invariants preemption was disabled for this guard.
-        unsafe {
-            crate::bindings::preempt_enable()
-        };
+        if DISABLES {
+            // SAFETY: By the type invariants preemption was disabled for this guard.
+            unsafe { crate::bindings::preempt_enable() };
+        }
     }
 }

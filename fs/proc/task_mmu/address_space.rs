@@ -276,6 +276,16 @@ mod vma_locks {
         }
 
         #[inline]
+        fn need_resched(rcu: &RcuVmaIter<'a>) -> bool {
+            rcu.need_resched()
+        }
+
+        #[inline]
+        fn leave(rcu: RcuVmaIter<'a>) -> VmaIter<'a> {
+            rcu.leave_rcu()
+        }
+
+        #[inline]
         fn set(rcu: &mut RcuVmaIter<'a>, pos: usize) {
             rcu.set(pos);
         }
@@ -453,6 +463,14 @@ mod no_vma_locks {
 
         fn writers_since(snapshot: &Never) -> bool {
             match *snapshot {}
+        }
+
+        fn need_resched(rcu: &Never) -> bool {
+            match *rcu {}
+        }
+
+        fn leave(rcu: Never) -> VmaIter<'a> {
+            match rcu {}
         }
 
         fn set(rcu: &mut Never, _pos: usize) {

@@ -18,9 +18,9 @@
 //! # How long a VMA is locked
 //!
 //! A piece is what one page table maps at most, or as many small VMAs as take as long to look at.
-//! From the lock of a VMA to its unlock the reader does not lose its CPU, except on `PREEMPT_RT`.
-//! So a writer waits for the look at one page table, whatever the priority of the reader is, and
-//! whatever other tasks do.
+//! From the lock of a VMA to its unlock the reader is in an RCU section, where it does not lose its
+//! CPU, except on `PREEMPT_RT`. So a writer waits for the look at one page table, whatever the
+//! priority of the reader is, and whatever other tasks do.
 //!
 //! A reader that had a VMA locked for which a writer waits stays away for a moment after it has
 //! unlocked it. Otherwise it would have the VMA locked again by the time the writer comes back, and

@@ -109,10 +109,18 @@
 //! locked than when it was found, the iterator is set to its end. `lock_next_vma()` does the same
 //! in C.
 //!
+//! # Where an RCU section ends
+//!
+//! In an RCU section the reader is not preempted, except on `PREEMPT_RT`. A reader that loses its
+//! CPU there delays every grace period of the system until it runs again, which takes seconds for
+//! one at a low priority beside busy tasks, and each `umount()` waits for a grace period. So the
+//! reader looks after each VMA whether another task is to run on its CPU. Then it leaves the
+//! section, lets that task run, and goes on from `pos` in another section.
+//!
 //! # Lookups are not atomic
 //!
-//! A lookup that does not go on from a VMA, that is, at the start of a chunk, after a retry and
-//! after the fallback, passes over the gap that begins at `pos`, and then goes on from the last
+//! A lookup that does not go on from a VMA, that is, at the start of an RCU section, after a retry
+//! and after the fallback, passes over the gap that begins at `pos`, and then goes on from the last
 //! address of that gap. It misses a VMA that a writer maps over this address meanwhile. So what is
 //! found, or that nothing is, is only believed if no writer can have changed the address space
 //! meanwhile, if there is no gap, or if the reader looks at it once more in one walk down the tree.
@@ -219,6 +227,12 @@ pub(crate) trait AddressSpace: Sized {
     /// Returns `false` only if `mmap_lock` was neither taken nor released for writing since the
     /// snapshot. One writer may have held it all the time.
     fn writers_since(snapshot: &Self::Snapshot) -> bool;
+
+    /// Returns whether another task is to run on the reader's CPU.
+    fn need_resched(rcu: &Self::Rcu) -> bool;
+
+    /// Leaves the RCU section.
+    fn leave(rcu: Self::Rcu) -> Self::Idle;
 
     /// Sets the iterator to `pos`.
     fn set(rcu: &mut Self::Rcu, pos: usize);
@@ -476,6 +490,9 @@ pub(crate) fn next<A: AddressSpace>(unlocked: Unlocked<A>) -> Result<Option<At<A
             pos,
             mut snapshot,
         } => {
+            if A::need_resched(&rcu) {
+                return let_others_run(rcu, pos);
+            }
             if A::changed_since(&snapshot) {
                 snapshot = A::snapshot(&rcu);
                 A::set(&mut rcu, pos);
@@ -484,6 +501,12 @@ pub(crate) fn next<A: AddressSpace>(unlocked: Unlocked<A>) -> Result<Option<At<A
         }
         Unlocked::Mmap(at) => Ok(A::next_under_mmap_lock(at).map(At::Mmap)),
     }
+}
+
+/// Leaves the RCU section for other tasks, and finds the first VMA that ends above `pos`.
+#[cold]
+fn let_others_run<A: AddressSpace>(rcu: A::Rcu, pos: usize) -> Result<Option<At<A>>, A::Error> {
+    first(A::resched(A::leave(rcu))?, pos)
 }
 
 /// Finds the first VMA that ends above the address from which a reader goes on that has released

@@ -23,20 +23,23 @@
 //!                                    +----+ next()
 //! ```
 //!
-//! A walk that has to sleep while a VMA is locked leaves the RCU section:
+//! A walk that has to sleep leaves the RCU section, with a VMA locked or without:
 //!
 //! ```text
 //!                 leave_rcu()                      unlock()
 //!   LockedVma --------------------> SleepableVma --------------> VmaIter
+//!                                  leave_rcu()                     ^
+//!   RcuVmaIter ----------------------------------------------------+
 //! ```
 //!
 //! So the fields of a VMA cannot be read before it is locked, a position in the tree cannot be used
 //! after the RCU section that it belongs to, and an iterator that has a VMA locked or is in an RCU
 //! section cannot take `mmap_lock`.
 //!
-//! A writer that wants to change a VMA waits for its readers. Preemption is off for as long as
-//! there is a [`LockedVma`], except on `PREEMPT_RT`, so that a reader cannot lose its CPU with the
-//! VMA locked. It is enabled again when the RCU section has been left with the VMA locked.
+//! A writer that wants to change a VMA waits for its readers, and whoever waits for a grace period
+//! waits for the RCU sections of all tasks. So preemption is off in an RCU section, except on
+//! `PREEMPT_RT`, and a reader cannot lose its CPU there, with or without a VMA locked. A walk that
+//! takes long asks [`RcuVmaIter::need_resched`].
 //!
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/mmap_lock.h`](srctree/include/linux/mmap_lock.h)
@@ -81,6 +84,25 @@ impl VmaIterState {
             #[cfg(CONFIG_PER_VMA_LOCK)]
             sections: 0,
         }
+    }
+}
+
+/// What an RCU section consists of.
+#[cfg(CONFIG_PER_VMA_LOCK)]
+struct RcuGuard {
+    // Dropped first, so that the caller cannot lose its CPU in the section.
+    read_lock: rcu::Guard,
+    preempt: preempt::Guard,
+}
+
+#[cfg(CONFIG_PER_VMA_LOCK)]
+impl RcuGuard {
+    #[inline]
+    fn enter() -> Self {
+        let preempt = preempt::disable_unless_rt();
+        let read_lock = rcu::read_lock();
+
+        Self { read_lock, preempt }
     }
 }
 
@@ -172,11 +194,12 @@ impl<'a> VmaIter<'a> {
 
     /// Enters an RCU section with the iterator at `addr`.
     ///
-    /// Context: Any. Until the result is gone the caller must not sleep.
+    /// Context: Any. Until the section is left the caller must not sleep, and is not preempted,
+    /// except on `PREEMPT_RT`.
     #[cfg(CONFIG_PER_VMA_LOCK)]
     #[inline]
     pub fn enter_rcu(mut self, addr: usize) -> RcuVmaIter<'a> {
-        let rcu = rcu::read_lock();
+        let rcu = RcuGuard::enter();
         self.state.sections = self.state.sections.wrapping_add(1);
 
         // SAFETY: The iterator's memory is valid and exclusively ours, and was initialised.
@@ -208,7 +231,7 @@ impl<'a> VmaIter<'a> {
     /// ```
     #[cfg(CONFIG_PER_VMA_LOCK)]
     pub fn is_end(&mut self, addr: usize) -> bool {
-        let _rcu = rcu::read_lock();
+        let _rcu = RcuGuard::enter();
 
         // SAFETY: The iterator's memory is valid and exclusively ours, and was initialised. The
         // position is set in the RCU section that is still open.
@@ -331,7 +354,8 @@ impl<'a> MmapVma<'a> {
     #[cfg(CONFIG_PER_VMA_LOCK)]
     #[inline]
     pub fn start_read(self) -> Result<LockedVma<'a>, Self> {
-        let preempt = preempt::disable_unless_rt();
+        // The VMA is locked before the RCU section is entered.
+        let _preempt = preempt::disable_unless_rt();
 
         // SAFETY: By the type invariants the VMA is attached, and `mmap_lock` is held.
         if !unsafe { bindings::vma_start_read_locked(self.vma.as_ptr()) } {
@@ -347,10 +371,8 @@ impl<'a> MmapVma<'a> {
         let end = guard.end();
 
         // INVARIANT: The iterator is at the end of the VMA, in an RCU section of its own.
-        // Preemption was disabled before the VMA was locked.
         Ok(LockedVma {
             guard,
-            preempt,
             iter: self.unlock().enter_rcu(end),
         })
     }
@@ -381,6 +403,10 @@ impl Deref for MmapVma<'_> {
 /// # mm.map(start..end, PROT_READ)?;
 /// let mut state = VmaIterState::new();
 /// let mut rcu = VmaIter::new(&mm, &mut state).enter_rcu(0);
+/// if rcu.need_resched() {
+///     // Another task runs before the section is entered again.
+///     rcu = rcu.leave_rcu().enter_rcu(0);
+/// }
 /// rcu.set(end);
 /// // There is no VMA above that address, so the RCU section has been left.
 /// let iter = rcu.next().err().ok_or(EINVAL)?;
@@ -396,7 +422,7 @@ impl Deref for MmapVma<'_> {
 #[must_use]
 pub struct RcuVmaIter<'a> {
     iter: VmaIter<'a>,
-    rcu: rcu::Guard,
+    rcu: RcuGuard,
 }
 
 #[cfg(CONFIG_PER_VMA_LOCK)]
@@ -438,8 +464,23 @@ impl<'a> RcuVmaIter<'a> {
         match self.find() {
             // INVARIANT: `vma` was found in the RCU section that the iterator holds open.
             Some(vma) => Ok(FoundVma { vma, iter: self }),
-            None => Err(self.iter),
+            None => Err(self.leave_rcu()),
         }
+    }
+
+    /// Returns whether another task is to run on this CPU, which it does when the RCU section has
+    /// been left.
+    ///
+    /// Mirrors `need_resched`.
+    #[inline]
+    pub fn need_resched(&self) -> bool {
+        self.rcu.preempt.need_resched()
+    }
+
+    /// Leaves the RCU section.
+    #[inline]
+    pub fn leave_rcu(self) -> VmaIter<'a> {
+        self.iter
     }
 }
 
@@ -501,13 +542,12 @@ impl<'a> FoundVma<'a> {
     ///
     /// When it fails the RCU section has been left.
     ///
-    /// Context: Any. The caller is not preempted before the VMA is unlocked, or RCU left.
+    /// Context: Any.
     ///
     /// Mirrors `vma_start_read`.
     #[inline]
     pub fn start_read(self) -> Result<LockedVma<'a>, (StartReadError, VmaIter<'a>)> {
         let RcuVmaIter { iter, rcu } = self.iter;
-        let preempt = preempt::disable_unless_rt();
 
         // SAFETY: `rcu` shows that the RCU read lock is held. By the type invariants the pointer is
         // that of a `struct vm_area_struct` until that lock is released. The mm is borrowed. With
@@ -534,17 +574,12 @@ impl<'a> FoundVma<'a> {
                 iter.set(guard.end());
             }
 
-            // INVARIANT: The iterator is at the VMA as it was locked, or at its end. Preemption was
-            // disabled before the VMA was locked.
-            return Ok(LockedVma {
-                guard,
-                preempt,
-                iter,
-            });
+            // INVARIANT: The iterator is at the VMA as it was locked, or at its end.
+            return Ok(LockedVma { guard, iter });
         }
 
         // On failure `vma_start_read` has released the RCU read lock.
-        core::mem::forget(rcu);
+        core::mem::forget(rcu.read_lock);
 
         // NULL says that the VMA could not be locked, the only error pointer is -EAGAIN.
         Err(if vma.is_null() {
@@ -596,14 +631,12 @@ fn is_contended(guard: &VmaReadGuard<'_>) -> bool {
 /// # Invariants
 ///
 /// The entry that `iter` has found last is that of the VMA, or `iter` is at the end of the VMA.
-/// The VMA is attached to the address space of `iter`. Preemption has been disabled since before
-/// the VMA was locked.
+/// The VMA is attached to the address space of `iter`.
 #[cfg(CONFIG_PER_VMA_LOCK)]
 #[must_use]
 pub struct LockedVma<'a> {
     // Dropped first, so that the caller cannot lose its CPU with the VMA locked.
     guard: VmaReadGuard<'a>,
-    preempt: preempt::Guard,
     iter: RcuVmaIter<'a>,
 }
 
@@ -630,13 +663,8 @@ impl<'a> LockedVma<'a> {
     /// [`MmapLockSpeculation`]: super::mmap_lock::MmapLockSpeculation
     #[inline]
     pub fn unlock_in_rcu(self) -> RcuVmaIter<'a> {
-        let Self {
-            guard,
-            preempt,
-            iter,
-        } = self;
+        let Self { guard, iter } = self;
         drop(guard);
-        drop(preempt);
         iter
     }
 
@@ -680,7 +708,7 @@ impl<'a> LockedVma<'a> {
     /// Unlocks the VMA and leaves the RCU section.
     #[inline]
     pub fn unlock(self) -> VmaIter<'a> {
-        self.unlock_in_rcu().iter
+        self.unlock_in_rcu().leave_rcu()
     }
 
     /// Leaves the RCU section, with the VMA still locked, and enables preemption.

@@ -231,6 +231,15 @@ impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {
         Pinned::writers_since(snapshot)
     }
 
+    // What the reader does next is up to the script.
+    fn need_resched(_rcu: &Self::Rcu) -> bool {
+        false
+    }
+
+    fn leave(rcu: Self::Rcu) -> Self::Idle {
+        With::new(Pinned::leave(rcu.inner), rcu.script)
+    }
+
     fn set(rcu: &mut Self::Rcu, pos: usize) {
         Pinned::set(&mut rcu.inner, pos);
     }

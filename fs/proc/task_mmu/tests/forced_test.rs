@@ -747,12 +747,13 @@ mod tests {
     #[cfg(not(CONFIG_SLUB_RCU_DEBUG))]
     #[test]
     fn a_vma_is_recycled_into_another_address_space() -> Result {
-        // Whether the memory is used again depends on the CPUs on which the two threads run.
+        // Whether the memory is used again depends on the CPUs on which the threads run. The reader
+        // keeps its own, so another thread maps the VMA, on a CPU where a writer can be.
         for _ in 0..100 {
             let mm = TestMm::attach()?;
             mm.unmap(pages(0..100))?;
             mm.map(pages(0..1), PROT_NONE)?;
-            mm.map(pages(1..2), R)?;
+            mm.writer(|mm| mm.map(pages(1..2), R))?.run()?;
             mm.map(pages(3..4), R)?;
             let other = mm.another()?;
             let place = other.clone();

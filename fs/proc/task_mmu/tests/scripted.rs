@@ -73,6 +73,8 @@ pub(crate) enum Act {
     Kill,
     /// Exits, so that the reader is the last user of the address space.
     Exit,
+    /// Is to run on the reader's CPU.
+    NeedCpu,
 }
 
 /// At which occasion of which moment, counted from one, a writer does something. Zero is always.
@@ -89,6 +91,7 @@ pub(crate) struct Space {
     pub(crate) waiting: Cell<bool>,
     pub(crate) killed: Cell<bool>,
     pub(crate) exited: Cell<bool>,
+    pub(crate) cpu_needed: Cell<bool>,
     pub(crate) script: &'static [Step],
     pub(crate) moments: [Cell<usize>; 11],
 
@@ -121,6 +124,7 @@ impl Space {
             waiting: Cell::new(false),
             killed: Cell::new(false),
             exited: Cell::new(false),
+            cpu_needed: Cell::new(false),
             script,
             moments: [const { Cell::new(0) }; 11],
             finds: Cell::new(0),
@@ -170,6 +174,7 @@ impl Space {
             Act::Wait => self.waiting.set(true),
             Act::Kill => self.killed.set(true),
             Act::Exit => self.exited.set(true),
+            Act::NeedCpu => self.cpu_needed.set(true),
         }
     }
 
@@ -443,6 +448,14 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
         (snapshot.writing, snapshot.sequence) != (now.writing, now.sequence)
     }
 
+    fn need_resched(rcu: &Rcu<'a>) -> bool {
+        rcu.space.cpu_needed.get()
+    }
+
+    fn leave(rcu: Rcu<'a>) -> &'a Space {
+        rcu.space
+    }
+
     fn set(rcu: &mut Rcu<'a>, pos: usize) {
         rcu.place = Place::At(pos);
     }
@@ -579,6 +592,7 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
     fn resched(space: &'a Space) -> Result<&'a Space, Stopped> {
         space.require(space.nothing_is_held());
         add(&space.relaxed);
+        space.cpu_needed.set(false);
         space.check()?;
         if space.waiting.replace(false) {
             space.moment(Moment::GiveWay);

@@ -110,6 +110,40 @@ mod tests {
     }
 
     #[test]
+    fn another_task_is_to_run() {
+        let space = Space::new(ABC, &[(Unlocked, 2, Act::NeedCpu)]);
+
+        assert_eq!(walk(&space), ids([1, 2, 3]));
+        finished!(space, finds: 4, looks_again: 0, fallbacks: 0);
+        assert_eq!(space.relaxed.get(), 1);
+    }
+
+    #[test]
+    fn merged_while_another_task_runs() {
+        // What A has become ends above the position from which the reader goes on.
+        const MERGED: &[Vma] = &[vma(4, 10, 30), vma(3, 40, 50)];
+        let space = Space::new(
+            ABC,
+            &[(Unlocked, 1, Act::NeedCpu), (Find, 2, Act::Change(MERGED))],
+        );
+
+        assert_eq!(walk(&space), ids([1, 4, 3]));
+        finished!(space, finds: 4, looks_again: 0, fallbacks: 0);
+        assert_eq!(space.relaxed.get(), 1);
+    }
+
+    #[test]
+    fn killed_while_another_task_runs() {
+        let space = Space::new(
+            ABC,
+            &[(Unlocked, 1, Act::NeedCpu), (Unlocked, 1, Act::Kill)],
+        );
+
+        assert!(walk(&space).killed);
+        finished!(space, finds: 1, looks_again: 0, fallbacks: 0);
+    }
+
+    #[test]
     fn no_vmas() {
         let space = Space::new(&[], &[]);
 

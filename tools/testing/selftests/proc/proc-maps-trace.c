@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 #include <linux/fs.h>
+#include <linux/membarrier.h>
 #include <linux/posix_types.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
@@ -36,6 +37,7 @@
 #define START		5	/* ms */
 #define STEP		7
 #define SLACK		2
+#define LOSSES		40	/* of its CPU, of a reader that has worked for START, and 1 ms more each time */
 #define MEMORY		(512UL << 20)
 #define WHERE		"/tmp/where"
 #define MAPPED		WHERE "/mapped"
@@ -659,6 +661,37 @@ static pid_t start_urgent(int cpu)
 	return pid;
 }
 
+/* A reader, and what takes its CPU away */
+struct starved {
+	pid_t reader;
+	pid_t urgent;
+	double worked;	/* ms, until it lost its CPU */
+};
+
+/* Starts a reader, which loses its CPU when it has worked for @after ms. */
+static struct starved starve(const struct kind *kind, int fd, int cpu, int after)
+{
+	struct starved s;
+	double before;
+
+	s.urgent = start_urgent(cpu);
+	s.reader = start_kind(kind, fd, cpu);
+	while (cpu_time(s.reader) < after)
+		continue;
+	before = cpu_time(s.urgent);
+	kill(s.urgent, SIGCONT);
+	while (cpu_time(s.urgent) == before)
+		continue;
+	s.worked = cpu_time(s.reader);
+	return s;
+}
+
+static void stop_starved(const struct starved *s)
+{
+	stop_pid(s->urgent);
+	stop_pid(s->reader);
+}
+
 /*
  * A reader loses its CPU when it has worked for @after ms, and gets it again when the
  * target is gone. Returns what it works then, in ms, until the file of the target is
@@ -668,9 +701,9 @@ static pid_t start_urgent(int cpu)
 static double work_to_free(const struct kind *kind, enum maps_impl impl, int cpu, int after)
 {
 	struct target target;
+	struct starved s;
 	struct pollfd poll_fd;
-	pid_t reader, urgent;
-	double since, before;
+	double took;
 	int fd;
 
 	if (target_start(&target, build_large, map_file, NULL))
@@ -679,31 +712,22 @@ static double work_to_free(const struct kind *kind, enum maps_impl impl, int cpu
 	fd = maps_open_file(target.pid, kind->file, impl);
 	if (fd < 0)
 		maps_die(kind->file);
-	urgent = start_urgent(cpu);
-	reader = start_kind(kind, fd, cpu);
-	while (cpu_time(reader) < after)
-		continue;
-	before = cpu_time(urgent);
-	kill(urgent, SIGCONT);
-	while (cpu_time(urgent) == before)
-		continue;
-	since = cpu_time(reader);
+	s = starve(kind, fd, cpu, after);
 	target_kill(&target);
 	poll_fd.fd = inotify;
 	poll_fd.events = POLLIN;
 	if (poll(&poll_fd, 1, 20) == 1) {
-		since = -1;
+		took = -1;
 	} else {
-		kill(urgent, SIGSTOP);
+		kill(s.urgent, SIGSTOP);
 		if (poll(&poll_fd, 1, 60000) != 1)
 			maps_die("it is not freed");
-		since = cpu_time(reader) - since;
+		took = cpu_time(s.reader) - s.worked;
 	}
-	stop_pid(urgent);
-	stop_pid(reader);
+	stop_starved(&s);
 	close(fd);
 	target_stop(&target);
-	return since;
+	return took;
 }
 
 FIXTURE(maps_last_user)
@@ -754,6 +778,34 @@ TEST_F_TIMEOUT(maps_last_user, killed, TIMEOUT)
 		EXPECT_LT(0, kept[MAPS_RUST]);
 		EXPECT_GE(longest[MAPS_C] + SLACK, longest[MAPS_RUST]);
 	}
+}
+
+/*
+ * A grace period of RCU, which many system calls wait for, does not wait for a reader
+ * that has lost its CPU, wherever it was.
+ */
+TEST_F_TIMEOUT(maps_trace, grace_period, TIMEOUT)
+{
+	struct kind kind = { .file = variant->file, .size = PAGE, .policy = SCHED_IDLE };
+	int cpu = sysconf(_SC_NPROCESSORS_ONLN) - 1;
+	int waits = 0, fd;
+
+	if (!cpu)
+		SKIP(return, "another CPU has to take the reader's away");
+	pin(0);
+	ASSERT_EQ(0, target_do(&self->target, 1));
+	fd = maps_open_file(self->target.pid, variant->file, MAPS_RUST);
+	ASSERT_LE(0, fd);
+	for (int n = 0; n < LOSSES; n++) {
+		struct starved s = starve(&kind, fd, cpu, START + n);
+
+		ASSERT_EQ(0, syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0));
+		waits += cpu_time(s.reader) != s.worked;
+		stop_starved(&s);
+	}
+	EXPECT_EQ(0, waits)
+		TH_LOG("the reader had to run in %d of %d cases", waits, LOSSES);
+	close(fd);
 }
 
 /* In ms, the quickest of some, until a reader that waits is gone */

@@ -872,6 +872,15 @@ impl<'a> AddressSpace for Model<'a> {
         snapshot.retry()
     }
 
+    // To leave RCU is what the reader `sleep` does.
+    fn need_resched(_iter: &RcuIter<'a>) -> bool {
+        false
+    }
+
+    fn leave(iter: RcuIter<'a>) -> &'a Reader<'a> {
+        iter.rcu.0
+    }
+
     fn set(iter: &mut RcuIter<'a>, pos: usize) {
         if iter.rcu.0.fault != Some(Fault::NoSet) {
             iter.place = Place::At(pos);
