@@ -113,13 +113,15 @@ def removal(image, kind):
     cases = []
     with debian.overlay(image) as disk:
         with Progress("booting what was installed"):
-            ours = debian.boot(f"uname -r; cat {SWITCH}; cat /var/lib/task_mmu.before >/dev/null; "
+            ours = debian.boot(f"uname -r; cat {SWITCH}; test -f /lib/modules/$(uname -r)/build/Makefile && echo headers; "
                                f"grub-reboot \"{entry}\"", disk=disk, name="installed", keep=True)
         said = ours.text().split()
         cases.append(check("boots-by-itself", said[:1] == [kind.release()], f"it runs {' '.join(said)}"))
         cases.append(check("rust-serves", kind.plain or said[1:2] == ["Y"], f"it says {' '.join(said)}"))
+        cases.append(check("headers", "headers" in said, f"it says {' '.join(said)}"))
         with Progress("going back and removing it"):
-            theirs = debian.boot(f"uname -r; DEBIAN_FRONTEND=noninteractive apt-get purge -y linux-image-{kind.release()}; "
+            theirs = debian.boot(f"uname -r; DEBIAN_FRONTEND=noninteractive apt-get purge -y "
+                                 f"linux-image-{kind.release()} linux-headers-{kind.release()}; "
                                  f"{{ {debian.STATE}; }} >/tmp/after; diff /var/lib/task_mmu.before /tmp/after && echo as before",
                                  disk=disk, name="removed", keep=True)
     lines = theirs.text().splitlines()

@@ -55,7 +55,7 @@ GRUB_DISABLE_OS_PROBER=true
 """
 
 # What a package leaves in a system: packages, files, entries of the boot menu.
-STATE = ("dpkg-query -W -f '${Package} ${Version} ${Status}\\n'; find /boot /lib/modules /usr/lib/modules "
+STATE = ("dpkg-query -W -f '${Package} ${Version} ${Status}\\n'; find /boot /usr/lib/modules /usr/src "
          "/var/lib/initramfs-tools -printf '%p %y\\n' | grep -v '\\.old$' | sort; "
          "grep -oE \"(menuentry|submenu) '[^']*'\" /boot/grub/grub.cfg; ls -l /vmlinuz* /initrd.img* 2>/dev/null | "
          "awk '{ print $9, $10, $11 }'; find /etc -newer /var/lib/task_mmu.before -type f 2>/dev/null | "
@@ -326,7 +326,7 @@ def install(kind, disk):
         with Progress(f"installing {kind.name} in the guest"):
             # what removing them has to bring back
             result = boot(f"touch /var/lib/task_mmu.before; {{ {STATE}; }} >/var/lib/task_mmu.before\n"
-                          "DEBIAN_FRONTEND=noninteractive apt-get install -y /share/linux-image-*.deb",
+                          "DEBIAN_FRONTEND=noninteractive apt-get install -y /share/linux-*.deb",
                           disk=disk, name="install", share=folder, keep=True)
     if result.status:
         raise Failed(f"apt cannot install {kind.name} in the guest:\n{result.text()}")

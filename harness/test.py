@@ -301,7 +301,7 @@ def test_trace():
 
 
 def trace_rounds(priority, file):
-    """A job of 20,000 rounds, which tells at once how it ended, since all of them take hours."""
+    """A job of 20,000 rounds, which tells at once how it ended, since all of them take an hour."""
     name = f"trace-long-{priority}-{file}"
 
     def run():
@@ -311,7 +311,7 @@ def trace_rounds(priority, file):
         return [case]
 
     run.__name__ = name
-    return Job(run, 900, 1)
+    return Job(run, 300, 2)
 
 
 def maple_trees(name):

@@ -32,9 +32,13 @@ fn count(mm: &MmWithUser) -> Result<(usize, usize)> {
         };
         // A reader that cannot do without this VMA would look it up under `mmap_lock` now.
         let locked = found.start_read().map_err(|_| EAGAIN)?;
+        let end = locked.end();
         vmas += 1;
-        bytes += locked.end() - locked.start();
+        bytes += end - locked.start();
         rcu = locked.unlock_in_rcu();
+        if rcu.need_resched() {
+            rcu = rcu.leave_rcu().enter_rcu(end);
+        }
     }
 }
 

@@ -5,8 +5,8 @@
  * a file that it has unmapped and closed is closed, whoever looked at it.
  *
  * -n N makes N rounds with each kind of reader in Rust, and a thousandth of that in C,
- * where one at a low priority may hold up a round for seconds. -k FILE does so with
- * readers of FILE only, which may be "query".
+ * where one at a low priority may hold up a round for seconds, because umount() waits for
+ * a grace period. -k FILE does so with readers of FILE only, which may be "query".
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -563,7 +563,7 @@ FIXTURE_TEARDOWN(maps_rounds)
 }
 
 /* No late close is allowed, of whatever kind the reader is. */
-TEST_F_TIMEOUT(maps_rounds, file, 48 * 3600)
+TEST_F_TIMEOUT(maps_rounds, file, 4 * 3600)
 {
 	static const size_t sizes[] = { PAGE, 1 << 20, 64 << 20 };
 	int cpu = sysconf(_SC_NPROCESSORS_ONLN) - 1;
