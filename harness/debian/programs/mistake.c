@@ -9,9 +9,11 @@
 #include <string.h>
 
 static int shared;
+static pthread_barrier_t both;
 
 static void *race(void *unused)
 {
+	pthread_barrier_wait(&both);
 	for (int n = 0; n < 1000; n++)
 		shared++;
 	return NULL;
@@ -34,6 +36,7 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	if (!strcmp(what, "thread")) {
+		pthread_barrier_init(&both, NULL, 2);
 		for (int n = 0; n < 2; n++)
 			pthread_create(&threads[n], NULL, race, NULL);
 		for (int n = 0; n < 2; n++)
