@@ -56,7 +56,7 @@ def measure(rounds, seconds):
     """What answers took, a dictionary for each measurement."""
     image = debian.prepare(deb.asked(small=True))
     with tempfile.TemporaryDirectory(dir=debian.FOLDER) as folder, debian.overlay(image) as disk, \
-            Progress(f"measuring a monitored application (about {(5 * rounds + 1) * seconds // 60 + 3} min)") as progress:
+            Progress(f"measuring a monitored application (about {5 * rounds * seconds // 60 + 4} min)") as progress:
         folder = pathlib.Path(folder)
         folder.chmod(0o755)
         for name in ("application.py", "clients.py"):

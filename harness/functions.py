@@ -18,18 +18,16 @@ import tempfile
 import time
 from pathlib import Path
 
+import deb
 import guest
 from common import CACHE, Failed, Progress, main
 from run import build_all
 
-VMLINUX = CACHE / "build/slim/vmlinux"
-
-
 class Symbols:
     """The functions of the kernel by address."""
 
-    def __init__(self):
-        names = subprocess.run(["nm", "-n", "-C", VMLINUX], capture_output=True, text=True, check=True)
+    def __init__(self, vmlinux):
+        names = subprocess.run(["nm", "-n", "-C", vmlinux], capture_output=True, text=True, check=True)
         found = re.findall(r"^([0-9a-f]+) [tTwW] (.*)$", names.stdout, re.M)
         self.starts = [int(address, 16) for address, _ in found]
         self.names = [re.sub(r"\[[0-9a-f]{8,}\]|::\{closure#\d+\}", "", name) for _, name in found]
@@ -64,13 +62,13 @@ class Monitor:
         self.answer()
 
 
-def traced(workload):
+def traced(workload, kernel):
     """For either implementation, how many lines it has read and how often each address was executed."""
     found = {}
     with tempfile.TemporaryDirectory(dir=CACHE) as name:
         folder = Path(name)
         initrd = guest.with_command(f"maps-bench --trace '{workload}'", False, None, folder)
-        argv = guest.qemu(guest.KERNEL, initrd, folder, "icount", None, "")
+        argv = guest.qemu(kernel, initrd, folder, "icount", None, "nokaslr")
         argv += ["-monitor", f"unix:{folder}/monitor,server=on,wait=off"]
         child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
@@ -124,7 +122,7 @@ def table(symbols, found):
             print(f"{''.join(columns)}  {name}")
 
 
-def show(function, symbols, found):
+def show(function, vmlinux, symbols, found):
     """Prints the instructions of a function, with how often each is executed per line."""
     for start, end, name in zip(symbols.starts, symbols.starts[1:], symbols.names):
         if function not in name:
@@ -133,7 +131,7 @@ def show(function, symbols, found):
             if not any(start <= address < end for address in counts):
                 continue
             code = subprocess.run(["objdump", "-d", "--no-show-raw-insn", f"--start-address={start}",
-                                   f"--stop-address={end}", VMLINUX], capture_output=True, text=True, check=True)
+                                   f"--stop-address={end}", vmlinux], capture_output=True, text=True, check=True)
             print(name)
             for line in code.stdout.splitlines():
                 if m := re.match(r"([0-9a-f]+):", line.strip()):
@@ -145,13 +143,20 @@ def run():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workload", nargs="?", default="anonymous", help="as the benchmark names it (default: anonymous)")
     parser.add_argument("--function", metavar="NAME", help="show the instructions of the functions whose name contains this")
+    parser.add_argument("--debian", action="store_true", help="on the kernel of the small Debian packages")
     args = parser.parse_args()
     build_all()
+    kernel = guest.KERNEL
+    if args.debian:
+        kind = deb.Kind(small=True)
+        deb.make_packages(kind)
+        kernel = kind.image()
+    vmlinux = kernel.parents[3] / "vmlinux"
     with Progress("tracing"):
-        found = traced(args.workload)
-    symbols = Symbols()
+        found = traced(args.workload, kernel)
+    symbols = Symbols(vmlinux)
     if args.function:
-        return show(args.function, symbols, found)
+        return show(args.function, vmlinux, symbols, found)
     table(symbols, found)
 
 

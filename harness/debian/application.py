@@ -24,6 +24,9 @@ HEAP = "1536m"
 URL = "jdbc:h2:tcp://127.0.0.1:9092/mem:test;DB_CLOSE_DELAY=-1"
 EXPORTER = "127.0.0.1:9259"
 USUAL = 10      # s between two looks of a program that monitors
+WARM_UP = 90    # s
+# without the second compiler, which would be at work for longer than is measured
+JAVA = ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
 
 
 def repeated(interval, look, errors):
@@ -76,8 +79,8 @@ class Requests:
 
     def __init__(self, interval):
         self.child = subprocess.Popen(
-            ["java", "-Xmx128m", "-XX:+UseSerialGC", "-cp", f"{JAR}:/usr/local/lib/task_mmu", "Requests", URL,
-             str(interval)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            [*JAVA, "-Xmx128m", "-cp", f"{JAR}:/usr/local/lib/task_mmu", "Requests", URL, str(interval)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if self.child.stdout.readline() != "ready\n":
             raise Wrong("the program that asks does not start")
 
@@ -95,18 +98,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=2, help="of all of them in turn (default: 2)")
     parser.add_argument("--seconds", type=int, default=60, help="for each (default: 60)")
-    parser.add_argument("--interval", type=int, default=40_000, help="us between two requests (default: 40000)")
+    parser.add_argument("--interval", type=int, default=100_000, help="us between two requests (default: 100000)")
     args = parser.parse_args()
     with open("/sys/kernel/mm/transparent_hugepage/enabled", "w") as f:
         f.write("madvise")      # as databases ask for it
-    server = Target("database", ["java", f"-Xms{HEAP}", f"-Xmx{HEAP}", "-XX:+AlwaysPreTouch", "-XX:+UseSerialGC",
-                                 "-cp", JAR, "org.h2.tools.Server", "-tcp", "-tcpPort", "9092", "-ifNotExists"])
+    server = Target("database", [*JAVA, f"-Xms{HEAP}", f"-Xmx{HEAP}", "-XX:+AlwaysPreTouch", "-cp", JAR,
+                                 "org.h2.tools.Server", "-tcp", "-tcpPort", "9092", "-ifNotExists"])
     server.wait_for("TCP server running", 300)
     exporter = Target("exporter", ["prometheus-process-exporter", f"-web.listen-address={EXPORTER}",
                                    "-procnames=java", "-gather-smaps", "-threads=false"])
     exporter.wait_for("Listening|Reading|msg=", 60)
     requests = Requests(args.interval)
-    requests.ask(args.seconds)      # until it is compiled
+    requests.ask(WARM_UP)
     for number in range(1, args.rounds + 1):
         for who, interval in (("", 0), ("C", USUAL), ("Rust", USUAL), ("C", USUAL // 10), ("Rust", USUAL // 10)):
             if who:

@@ -53,15 +53,18 @@ static void set_parameter(const char *path, int on)
 static void use(enum implementation implementation)
 {
 	set_parameter(PARAMETERS "rust", implementation == RUST);
-	/* other kernels than that of the benchmarks do not have it */
-	if (implementation == MMAP_LOCK || !access(PARAMETERS "mmap_lock", F_OK))
+	if (!access(PARAMETERS "mmap_lock", F_OK))
 		set_parameter(PARAMETERS "mmap_lock", implementation == MMAP_LOCK);
 }
 
-/* smaps_rollup holds mmap_lock in C anyway */
+/*
+ * Other kernels than that of the benchmarks have no C that holds mmap_lock, and
+ * for smaps_rollup C holds it anyway.
+ */
 static inline int has(const char *file, enum implementation implementation)
 {
-	return implementation != MMAP_LOCK || strcmp(file, "smaps_rollup");
+	return implementation != MMAP_LOCK ||
+	       (strcmp(file, "smaps_rollup") && !access(PARAMETERS "mmap_lock", F_OK));
 }
 
 #endif

@@ -56,6 +56,16 @@ static void make_populated(int count)
 	}
 }
 
+/* A kernel without CONFIG_ANON_VMA_NAME has no names of memory. */
+static int has_names(void)
+{
+	void *at = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int has = at != MAP_FAILED && !prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, at, PAGE, "a");
+
+	munmap(at, PAGE);
+	return has;
+}
+
 static void make_named(int count)
 {
 	char name[16];
@@ -350,14 +360,19 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < ARRAY_SIZE(workloads); i++) {
 		const struct workload *w = &workloads[i];
 		const char *file = w->file ? w->file : "maps";
-		pid_t pid = start(w);
 		long holds[IMPLEMENTATIONS] = {};
 		int lines = 0, half = 0, passes = 0;
+		pid_t pid;
 
+		if (w->make == make_named && !has_names())
+			continue;
+		pid = start(w);
 		for (int n = 0; n < IMPLEMENTATIONS; n++) {
 			int fd = open_file(pid, "maps", n);
 			long begin, ns, bytes = 0;
 
+			if (!has("maps", n))
+				continue;
 			lines = count_lines(fd, &half);
 			close(fd);
 			/* warms up what the rounds use, and tells how long it takes */

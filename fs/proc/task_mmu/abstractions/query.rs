@@ -7,7 +7,12 @@
 use super::name::FileRef;
 use core::mem::{size_of, MaybeUninit};
 use kernel::{
-    bindings, error::to_result, ioctl::_IOWR, mm::virt::VmaRef, prelude::*, uaccess::UserPtr,
+    bindings,
+    error::to_result,
+    ioctl::_IOWR,
+    mm::virt::VmaRef,
+    prelude::*,
+    uaccess::{UserPtr, UserSlice},
 };
 
 /// The number of the `ioctl`.
@@ -66,18 +71,7 @@ impl<'a> Query<'a> {
     /// zero beyond the fields of the kernel.
     #[inline]
     pub(crate) fn copy_from_user(user: UserPtr, memory: &'a mut QueryMemory) -> Result<Self> {
-        let mut size = 0u64;
-        // SAFETY: The pointer is that of a variable of this size. The user address is checked.
-        let left = unsafe {
-            bindings::copy_from_user(
-                core::ptr::from_mut(&mut size).cast(),
-                user.as_const_ptr(),
-                size_of::<u64>(),
-            )
-        };
-        if left != 0 {
-            return Err(EFAULT);
-        }
+        let size: u64 = UserSlice::new(user, size_of::<u64>()).reader().read()?;
         if size > kernel::page::PAGE_SIZE as u64 {
             return Err(E2BIG);
         }
@@ -86,17 +80,19 @@ impl<'a> Query<'a> {
         }
 
         let size = size as usize;
-        // SAFETY: The pointer is that of memory of this size. The user address is checked.
-        let error = unsafe {
-            bindings::copy_struct_from_user(
-                memory.as_mut_ptr().cast(),
-                size_of::<bindings::procmap_query>(),
-                user.as_const_ptr(),
-                size,
-            )
-        };
-        if error != 0 {
-            to_result(error)?;
+        let to = memory.as_mut_ptr().cast();
+        let from = user.as_const_ptr();
+        if size == size_of::<Fields>() {
+            // SAFETY: The pointer is that of memory of this size, which is a constant, so that it
+            // needs no check. The user address is checked.
+            if unsafe { bindings::_copy_from_user(to, from, size_of::<Fields>()) } != 0 {
+                return Err(EFAULT);
+            }
+        } else {
+            // SAFETY: The pointer is that of memory of this size. The user address is checked.
+            to_result(unsafe {
+                bindings::copy_struct_from_user(to, size_of::<Fields>(), from, size)
+            })?;
         }
 
         Ok(Self {
@@ -112,22 +108,26 @@ impl<'a> Query<'a> {
     /// Context: Process context, may sleep; no lock may be held. Errors: `EFAULT`.
     #[inline]
     pub(crate) fn copy_to_user(&self) -> Result {
-        let size = self.user_size.min(size_of::<bindings::procmap_query>());
-        // SAFETY: The structure has no padding, so that all of its bytes are initialised.
-        let bytes = unsafe {
-            core::slice::from_raw_parts(
-                core::ptr::from_ref::<bindings::procmap_query>(self.fields).cast(),
-                size,
-            )
-        };
+        let fields = core::ptr::from_ref::<Fields>(self.fields);
 
-        copy_to_user(self.user, bytes)
+        if self.user_size >= size_of::<Fields>() {
+            // SAFETY: The structure has no padding, so that all of its bytes are initialised. Its
+            // size is a constant, so that it needs no check. The user address is checked.
+            let left = unsafe {
+                bindings::_copy_to_user(self.user.as_mut_ptr(), fields.cast(), size_of::<Fields>())
+            };
+            return if left == 0 { Ok(()) } else { Err(EFAULT) };
+        }
+        // SAFETY: As above, and it is longer than that.
+        copy_to_user(self.user, unsafe {
+            core::slice::from_raw_parts(fields.cast(), self.user_size)
+        })
     }
 }
 
 // The last field ends where the structure does.
 const _: () = assert!(
-    size_of::<bindings::procmap_query>()
+    size_of::<Fields>()
         == core::mem::offset_of!(bindings::procmap_query, build_id_addr) + size_of::<u64>()
 );
 
