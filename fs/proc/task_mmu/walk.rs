@@ -29,10 +29,10 @@
 //! at a low priority, holds it until it is scheduled. Until then no thread can map, unmap or
 //! protect memory in this address space.
 //!
-//! A reader that sleeps holds no lock of the address space, so that no writer waits for it. It
-//! sleeps for 100 us: most system calls that change a VMA are over by then. If the change is
-//! shorter than that, the reader waits longer than necessary. Only if it still cannot lock the VMA
-//! after `MAX_WAITS` sleeps does it queue for `mmap_lock`, so that it is sure to go on.
+//! A reader that waits holds no lock of the address space, so that no writer waits for it. It spins
+//! for a moment, because most system calls that change a VMA are over soon, and then sleeps. Only
+//! if it still cannot lock the VMA after `MAX_WAITS` times does it queue for `mmap_lock`, so that
+//! it is sure to go on.
 //!
 //! # Why a gap has to be verified
 //!
@@ -491,7 +491,7 @@ pub(crate) fn next<A: AddressSpace>(unlocked: Unlocked<A>) -> Result<Option<At<A
             mut snapshot,
         } => {
             if A::need_resched(&rcu) {
-                return let_others_run(rcu, pos);
+                return let_others_run(rcu, pos).map(apart);
             }
             if A::changed_since(&snapshot) {
                 snapshot = A::snapshot(&rcu);
@@ -551,7 +551,7 @@ pub(crate) fn let_go<A: AddressSpace>(
     budget: &mut Budget,
 ) -> Result<Option<At<A>>, A::Error> {
     let is_contended = A::is_contended(&at);
-    go_on(at.unlock_all(), pos, is_contended, budget)
+    go_on(at.unlock_all(), pos, is_contended, budget).map(apart)
 }
 
 /// Lets other tasks run, and a thread that waited for what the reader has released, and finds the
@@ -591,12 +591,18 @@ fn find_and_lock<A: AddressSpace>(
         Attempt::Failed(idle, reason) => fallback::<A>(idle, pos, reason),
     }?;
 
-    // Taken apart so that what is returned above can be in registers.
-    Ok(match at {
+    Ok(apart(at))
+}
+
+/// Takes what a function has returned in memory apart, so that what is returned beside it without a
+/// call can be in registers.
+#[inline(always)]
+fn apart<A: AddressSpace>(at: Option<At<A>>) -> Option<At<A>> {
+    match at {
         Some(At::Vma(locked)) => Some(At::Vma(locked)),
         Some(At::Mmap(at)) => Some(At::Mmap(at)),
         None => None,
-    })
+    }
 }
 
 /// How an attempt to get the next VMA without `mmap_lock` ends.
