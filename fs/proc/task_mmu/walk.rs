@@ -597,6 +597,7 @@ fn find_and_lock<A: AddressSpace>(
 /// Takes what a function has returned in memory apart, so that what is returned beside it without a
 /// call can be in registers.
 #[inline(always)]
+#[expect(clippy::needless_match)]
 fn apart<A: AddressSpace>(at: Option<At<A>>) -> Option<At<A>> {
     match at {
         Some(At::Vma(locked)) => Some(At::Vma(locked)),

@@ -37,7 +37,7 @@
 #define START		5	/* ms */
 #define STEP		7
 #define SLACK		2
-#define LOSSES		40	/* of its CPU, of a reader that has worked for START, and 1 ms more each time */
+#define LOSSES		40	/* of its CPU, after START and 1 ms more each time */
 #define MEMORY		(512UL << 20)
 #define WHERE		"/tmp/where"
 #define MAPPED		WHERE "/mapped"
