@@ -38,7 +38,8 @@ pub struct Guard(NotThreadSafe);
 #[inline]
 pub fn disable_unless_rt() -> Guard {
     if DISABLES {
-        // SAFETY: An FFI call with no additional requirements.
+        // SAFETY: It may be called in any context. The guard that is returned enables preemption
+        // again, on the same task.
         unsafe { crate::bindings::preempt_disable() };
     }
 
@@ -68,7 +69,7 @@ impl Guard {
     /// Mirrors `need_resched`.
     #[inline]
     pub fn need_resched(&self) -> bool {
-        // SAFETY: An FFI call with no additional requirements.
+        // SAFETY: It reads a flag of the current task, which exists for as long as it runs.
         unsafe { crate::bindings::need_resched() }
     }
 }
@@ -78,7 +79,8 @@ impl Drop for Guard {
     #[inline]
     fn drop(&mut self) {
         if DISABLES {
-            // SAFETY: By the type invariants preemption was disabled for this guard.
+            // SAFETY: By the type invariants preemption was disabled for this guard, by the same
+            // task, since a guard cannot be sent to another.
             unsafe { crate::bindings::preempt_enable() };
         }
     }

@@ -83,13 +83,13 @@ impl<'a> Query<'a> {
         let to = memory.as_mut_ptr().cast();
         let from = user.as_const_ptr();
         if size == size_of::<Fields>() {
-            // SAFETY: The pointer is that of memory of this size, which is a constant, so that it
-            // needs no check. The user address is checked.
+            // SAFETY: `memory` has this size and is borrowed mutably for longer than the call. No
+            // lock is held, so that a page fault may sleep. The user address is checked.
             if unsafe { bindings::_copy_from_user(to, from, size_of::<Fields>()) } != 0 {
                 return Err(EFAULT);
             }
         } else {
-            // SAFETY: The pointer is that of memory of this size. The user address is checked.
+            // SAFETY: As above. No more than the size of `memory` is written to it.
             to_result(unsafe {
                 bindings::copy_struct_from_user(to, size_of::<Fields>(), from, size)
             })?;
@@ -111,14 +111,15 @@ impl<'a> Query<'a> {
         let fields = core::ptr::from_ref::<Fields>(self.fields);
 
         if self.user_size >= size_of::<Fields>() {
-            // SAFETY: The structure has no padding, so that all of its bytes are initialised. Its
-            // size is a constant, so that it needs no check. The user address is checked.
+            // SAFETY: The fields are borrowed for longer than the call, and have this size and no
+            // padding, so that all of their bytes are initialised. The user address is checked.
             let left = unsafe {
                 bindings::_copy_to_user(self.user.as_mut_ptr(), fields.cast(), size_of::<Fields>())
             };
             return if left == 0 { Ok(()) } else { Err(EFAULT) };
         }
-        // SAFETY: As above, and it is longer than that.
+        // SAFETY: The fields are borrowed by `self` for longer than the slice, are longer than it,
+        // and all of their bytes are initialised, as above.
         copy_to_user(self.user, unsafe {
             core::slice::from_raw_parts(fields.cast(), self.user_size)
         })
