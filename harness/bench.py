@@ -134,11 +134,10 @@ def plot(found, target):
 def debian(rounds):
     """The same instructions on the kernel of the small Debian packages; gives what is worse than it
     has to be."""
-    kind = deb.Kind(small=True)
-    deb.make_packages(kind)
+    kernel = deb.small_kernel()
     # until what a kernel does in the background after its start is done
     with Progress("measuring on Debian's configuration (about 5 min)"):
-        rows, target = bench_writers.measure(kind.image(), f"sleep 120; maps-bench --rounds {rounds}", "bench-debian",
+        rows, target = bench_writers.measure(kernel, f"sleep 120; maps-bench --rounds {rounds}", "bench-debian",
                                              name="bench-debian", accel="icount", timeout=3600)
     print("On Debian's configuration:")
     worse = compare(measured(rows), MOST_DEBIAN, promises=False)

@@ -282,6 +282,13 @@ def make_packages(kind):
         return found
 
 
+def small_kernel():
+    """The kernel of the small packages with the series, built if it has to be."""
+    kind = Kind(small=True)
+    make_packages(kind)
+    return kind.image()
+
+
 def flag(name):
     value = os.environ.get(name, "")
     if value not in ("", "0", "1"):

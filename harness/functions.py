@@ -23,6 +23,7 @@ import guest
 from common import CACHE, Failed, Progress, main
 from run import build_all
 
+
 class Symbols:
     """The functions of the kernel by address."""
 
@@ -146,11 +147,7 @@ def run():
     parser.add_argument("--debian", action="store_true", help="on the kernel of the small Debian packages")
     args = parser.parse_args()
     build_all()
-    kernel = guest.KERNEL
-    if args.debian:
-        kind = deb.Kind(small=True)
-        deb.make_packages(kind)
-        kernel = kind.image()
+    kernel = deb.small_kernel() if args.debian else guest.KERNEL
     vmlinux = kernel.parents[3] / "vmlinux"
     with Progress("tracing"):
         found = traced(args.workload, kernel)

@@ -17,7 +17,7 @@ import subprocess
 import threading
 import urllib.request
 
-from clients import SWITCH, Target, Wrong, serve
+from clients import Target, Wrong, serve
 
 JAR = "/usr/share/java/h2.jar"
 HEAP = "1536m"
