@@ -33,7 +33,7 @@ make bench    instructions per line and VMA, Rust against C; how long readers
               hold up the process that they read about
 
 make deb      Debian packages of a kernel with the series, by Debian's own
-              configuration, in out/deb (an hour and a quarter; SMALL=1: 16 minutes)
+              configuration, in out/deb (an hour; SMALL=1: 16 minutes)
 make debian   a Debian 13 that runs the kernel of these packages: a login, or CMD
 make test-debian
               programs that read maps, in that Debian, with C and with Rust

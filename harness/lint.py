@@ -207,11 +207,35 @@ def spelling():
         raise Failed(f"codespell says:\n{done.stdout or done.stderr}")
 
 
+# Where functions that are named may be, and lines that only speak of them.
+CODE = ("fs", "include", "kernel", "mm", "lib", "rust", "block", "arch/x86", "tools/testing", "samples/rust")
+COMMENT = re.compile(r"\s*(\*|//|/\*|#|\.\.)")
+
+
+def named():
+    """A page or a comment that names a function which is gone leads nowhere."""
+    where = {}
+    for path in laid(""):
+        if (BASE / path).exists() or not path.endswith((".rst", ".rs", ".c", ".h")):
+            continue
+        for number, line in enumerate((TREE / path).read_text().splitlines(), 1):
+            if path.endswith(".rst") or COMMENT.match(line):
+                for name in re.findall(r"(?<![.:\w])([a-z_]\w+)\(\)", line):
+                    where.setdefault(name, f"{path}:{number}")
+    found = subprocess.run(["grep", "-rhwF", "--include=*.[chS]", "--include=*.rs", "-f", "-", *CODE], cwd=TREE,
+                           input="\n".join(where), capture_output=True, text=True)
+    code = "\n".join(line for line in found.stdout.splitlines() if not COMMENT.match(line))
+    missing = sorted(where.keys() - set(re.findall(r"\w+", code)))
+    if missing:
+        raise Failed("no code has a function of this name:\n" + "\n".join(f"{where[n]}: {n}()" for n in missing))
+
+
 CHECKS = {
     "rustfmt": (rustfmt, "the kernel's rustfmt settings change nothing"),
     "licenses": (licenses, "every file says its license"),
     "scripts": (scripts, "the harness's programs parse"),
     "spelling": (spelling, "codespell knows all words"),
+    "named": (named, "functions that pages and comments name exist"),
     "mutants": (mutants.check, "each mutant still has what it replaces"),
     "unsafe": (unsafe_comments, "every unsafe has a SAFETY: comment"),
     "checkpatch": (checkpatch, "checkpatch.pl --strict has nothing to say about the series"),

@@ -454,6 +454,9 @@ static void hot(const char *name)
 	for (int round = 1; round <= rounds; round++) {
 		measure_peace(name, &op, 2, round);
 		for (size_t i = 0; i < ARRAY_SIZE(priorities); i++) {
+			/* what busy tasks and readers cost that take no lock of the process */
+			if (priorities[i].busy)
+				measure(name, &op, MAX_READERS, OWN_FILE, &priorities[i], C, round);
 			for (int readers = 1; readers <= MAX_READERS; readers *= 2)
 				measure_files(name, &op, readers, &priorities[i], round);
 		}

@@ -193,16 +193,6 @@ mod vma_locks {
     /// How long a reader sleeps for a writer that takes longer.
     const SLEEP: Delta = Delta::from_micros(100);
 
-    /// How long a reader stays away from a writer that comes back at once.
-    const STAY_AWAY: Delta = Delta::from_micros(50);
-
-    /// Sleeps for about that long. Errors: `EINTR` if the reader is being killed.
-    fn sleep(idle: VmaIter<'_>, delta: Delta) -> Result<VmaIter<'_>> {
-        usleep_range_idle(delta, delta + delta);
-        check_alive()?;
-        Ok(idle)
-    }
-
     impl StableVma for LockedVma<'_> {
         #[inline]
         fn range(&self) -> Range<usize> {
@@ -313,16 +303,13 @@ mod vma_locks {
 
             while mm.mmap_lock_speculate_begin().is_beside_writer() {
                 if begin.elapsed() >= SPIN {
-                    return sleep(idle, SLEEP);
+                    usleep_range_idle(SLEEP, SLEEP + SLEEP);
+                    break;
                 }
                 cpu_relax();
             }
             check_alive()?;
             Ok(idle)
-        }
-
-        fn stay_away(idle: VmaIter<'a>) -> Result<VmaIter<'a>> {
-            sleep(idle, STAY_AWAY)
         }
 
         #[inline(always)]
@@ -492,10 +479,6 @@ mod no_vma_locks {
 
         // A thread that waits for `mmap_lock` has got it before the reader queues up again.
         fn wait(idle: VmaIter<'a>) -> Result<VmaIter<'a>> {
-            Ok(idle)
-        }
-
-        fn stay_away(idle: VmaIter<'a>) -> Result<VmaIter<'a>> {
             Ok(idle)
         }
 

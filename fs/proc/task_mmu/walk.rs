@@ -250,10 +250,6 @@ pub(crate) trait AddressSpace: Sized {
     /// Waits for a moment at most, until no writer is at work. Fails if the reader is being killed.
     fn wait(idle: Self::Idle) -> Result<Self::Idle, Self::Error>;
 
-    /// Sleeps for longer than the reader has had a VMA locked, so that a writer that comes back at
-    /// once does not have to wait each time. Fails if the reader is being killed.
-    fn stay_away(idle: Self::Idle) -> Result<Self::Idle, Self::Error>;
-
     /// Returns whether nothing is mapped from `pos` to the start of the VMA, which is above `pos`.
     ///
     /// If writers change the address space meanwhile, the result may combine what was mapped at
@@ -305,9 +301,6 @@ pub(crate) trait AddressSpace: Sized {
 pub(crate) struct Budget {
     /// How many entries of page tables it may look at. What takes long otherwise counts as some.
     entries: u32,
-    /// How often it has let others go first since it had to for a writer, at most
-    /// [`Budget::LONG_AGO`].
-    since_writer: u32,
 }
 
 impl Budget {
@@ -317,33 +310,15 @@ impl Budget {
     /// To pass a VMA takes about as long as to look at so many entries.
     const VMA: u32 = 4;
 
-    /// A writer that came so many budgets ago does not come back at once.
-    const LONG_AGO: u32 = 2;
-
     /// The budget of a reader that begins.
     pub(crate) const FULL: Self = Self {
         entries: Self::ENTRIES,
-        since_writer: Self::LONG_AGO,
     };
 
     /// Returns how many entries may still be looked at.
     #[inline]
     pub(crate) fn entries(&mut self) -> &mut u32 {
         &mut self.entries
-    }
-
-    /// Fills it again for a reader that has let others go first. Returns whether a writer had to
-    /// wait for it now, and not long ago.
-    #[inline]
-    fn refill(&mut self, is_waited_for: bool) -> bool {
-        let comes_back = is_waited_for && self.since_writer < Self::LONG_AGO;
-
-        self.entries = Self::ENTRIES;
-        self.since_writer = match is_waited_for {
-            true => 0,
-            false => (self.since_writer + 1).min(Self::LONG_AGO),
-        };
-        comes_back
     }
 }
 
@@ -563,12 +538,9 @@ pub(crate) fn go_on<A: AddressSpace>(
     budget: &mut Budget,
 ) -> Result<Option<At<A>>, A::Error> {
     let mut idle = A::resched(idle)?;
-    let comes_back = budget.refill(is_waited_for);
+    *budget = Budget::FULL;
     if is_waited_for {
         A::count(&idle, pos, Event::GiveWay);
-        if comes_back {
-            idle = A::stay_away(idle)?;
-        }
         idle = A::wait(idle)?;
     }
     first(idle, pos)

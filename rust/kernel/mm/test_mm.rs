@@ -5,6 +5,8 @@
 use super::MmWithUser;
 use crate::{
     bindings,
+    cpu::CpuId,
+    cpumask::{Cpumask, CpumaskVar},
     error::{to_result, Error, Result},
     kunit::in_kunit_test,
     prelude::*,
@@ -180,6 +182,18 @@ impl TestMm {
         Ok(f())
     }
 
+    /// Makes `change`. Errors: those of `change`, or `EAGAIN` if the thread has slept meanwhile.
+    pub fn without_sleep(&self, change: impl FnOnce(&TestMm) -> Result) -> Result {
+        let slept = times_slept();
+        change(self)?;
+
+        if times_slept() == slept {
+            Ok(())
+        } else {
+            Err(EAGAIN)
+        }
+    }
+
     /// Makes another address space without any mappings. Errors: `ENOMEM`.
     pub fn another(&self) -> Result<ARef<MmWithUser>> {
         // SAFETY: There are no requirements.
@@ -210,11 +224,38 @@ impl TestMm {
     where
         F: FnOnce(&TestMm) -> Result + Send + 'static,
     {
+        self.writer_of(workqueue::system_unbound(), change)
+    }
+
+    /// Like [`TestMm::writer`], with the two threads on different CPUs: the current thread leaves its
+    /// CPU to the other one.
+    ///
+    /// Errors: `ENODEV` if there is no other CPU.
+    pub fn writer_on_another_cpu<F>(&self, change: F) -> Result<Writer>
+    where
+        F: FnOnce(&TestMm) -> Result + Send + 'static,
+    {
+        let mut cpus = CpumaskVar::new_zero(GFP_KERNEL)?;
+        let here = CpuId::current();
+        cpus.set(here);
+        stay_on(&cpus)?;
+        let writer = self.writer_of(workqueue::system(), change)?;
+        cpus.setall();
+        cpus.clear(here);
+        stay_on(&cpus).map_err(|_| ENODEV)?;
+
+        Ok(writer)
+    }
+
+    fn writer_of<F>(&self, queue: &workqueue::Queue, change: F) -> Result<Writer>
+    where
+        F: FnOnce(&TestMm) -> Result + Send + 'static,
+    {
         let order = Arc::new(Atomic::new(WAIT), GFP_KERNEL)?;
         let writer = Writer(order.clone());
         let mm = self.mm.clone();
 
-        workqueue::system_unbound().try_spawn(GFP_KERNEL, move || {
+        queue.try_spawn(GFP_KERNEL, move || {
             // A test that fails ends without running its destructors.
             let start = Instant::<Monotonic>::now();
             while order.load(Acquire) == WAIT && start.elapsed() < PATIENCE {
@@ -237,6 +278,20 @@ impl core::ops::Deref for TestMm {
     fn deref(&self) -> &MmWithUser {
         &self.mm
     }
+}
+
+/// Lets the current thread run on these CPUs only.
+fn stay_on(cpus: &Cpumask) -> Result {
+    let task = current!().as_ptr();
+    // SAFETY: The current thread is alive, and so is the mask, which is copied.
+    to_result(unsafe { bindings::set_cpus_allowed_ptr(task, cpus.as_raw()) })
+}
+
+/// Returns how often the current thread has given up its CPU to wait for something.
+fn times_slept() -> usize {
+    let task = current!().as_ptr();
+    // SAFETY: The current thread is alive, and nobody else writes to its count.
+    unsafe { (*task).nvcsw }
 }
 
 /// Runs `change` with the current thread attached to `mm`.

@@ -280,11 +280,6 @@ impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {
         Ok(With::new(Pinned::wait(inner)?, script))
     }
 
-    fn stay_away(idle: Self::Idle) -> Result<Self::Idle> {
-        let With { inner, script } = idle;
-        Ok(With::new(Pinned::stay_away(inner)?, script))
-    }
-
     fn is_gap_before(locked: &mut Self::Locked, pos: usize) -> bool {
         locked.script.reach(Moment::Walk, Some(&locked.inner));
         add(&locked.script.lookups);

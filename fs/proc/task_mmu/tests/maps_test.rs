@@ -364,6 +364,51 @@ mod tests {
         }
     }
 
+    /// Returns in how many of these rounds a writer waits for a reader without going to sleep, which
+    /// has the VMA locked for that long from when the writer waits.
+    #[cfg(CONFIG_PER_VMA_LOCK)]
+    fn times_awake(rounds: usize, locked_for: Delta) -> Result<usize> {
+        let mm = TestMm::attach()?;
+        let mut awake = 0;
+
+        for _ in 0..rounds {
+            mm.map(pages(0..10), RW)?;
+            let writer =
+                mm.writer_on_another_cpu(|mm| mm.without_sleep(|mm| mm.unmap(pages(0..10))))?;
+
+            let mut state = VmaIterState::new();
+            let at: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
+            let held = at.hold();
+            let waits = waits_for(&writer, &held);
+            let begin = Instant::<Monotonic>::now();
+            while begin.elapsed() < locked_for {
+                cpu_relax();
+            }
+            drop(held);
+            awake += usize::from(writer.finish().is_ok());
+
+            assert!(waits);
+            assert_eq!(first_from(&mm, 0)?, None);
+        }
+        Ok(awake)
+    }
+
+    /// A writer does not go to sleep for a reader that is about to unlock the VMA.
+    #[cfg(all(CONFIG_PER_VMA_LOCK, not(CONFIG_PREEMPT_RT)))]
+    #[test]
+    fn a_writer_spins_for_a_moment() -> Result {
+        const ROUNDS: usize = 20;
+        let moment = times_awake(ROUNDS, Delta::from_micros(10));
+        if moment == Err(ENODEV) {
+            return Ok(());
+        }
+
+        // A virtual CPU of either may stop at any time.
+        assert!(moment? > ROUNDS / 4);
+        assert!(times_awake(ROUNDS, Delta::from_millis(1))? < ROUNDS / 4);
+        Ok(())
+    }
+
     /// A writer that is at work when a lookup begins may make changes after it.
     #[cfg(CONFIG_PER_VMA_LOCK)]
     #[test]

@@ -100,7 +100,6 @@ pub(crate) struct Space {
     pub(crate) looks_again: Cell<usize>,
     pub(crate) fallbacks: Cell<usize>,
     pub(crate) relaxed: Cell<usize>,
-    pub(crate) stays_away: Cell<usize>,
     /// How often it has checked, with a VMA locked in RCU, whether it is the last user.
     pub(crate) checks: Cell<usize>,
     /// The first events that the reader has reported.
@@ -132,7 +131,6 @@ impl Space {
             looks_again: Cell::new(0),
             fallbacks: Cell::new(0),
             relaxed: Cell::new(0),
-            stays_away: Cell::new(0),
             checks: Cell::new(0),
             events: Cell::new([None; 16]),
             locked: Cell::new(None),
@@ -488,12 +486,6 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
     fn wait(space: &'a Space) -> Result<&'a Space, Stopped> {
         space.require(space.nothing_is_held());
         space.moment(Moment::Wait);
-        space.check()
-    }
-
-    fn stay_away(space: &'a Space) -> Result<&'a Space, Stopped> {
-        space.require(space.nothing_is_held());
-        add(&space.stays_away);
         space.check()
     }
 

@@ -922,11 +922,6 @@ impl<'a> AddressSpace for Model<'a> {
         Ok(reader)
     }
 
-    fn stay_away(reader: &'a Reader<'a>) -> Result<&'a Reader<'a>, Infallible> {
-        reader.require_idle("when the reader stays away");
-        Ok(reader)
-    }
-
     fn is_gap_before(locked: &mut Locked<'a>, pos: usize) -> bool {
         let reader = locked.lock.reader;
         let area = locked.lock.area();
