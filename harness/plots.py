@@ -98,6 +98,7 @@ def application(found, target):
             axes.set_title(f"monitored each {f'{interval} s' if interval > 1 else 'second'}")
             axes.grid(True, color=TEXT, alpha=0.25, linewidth=0.5)
             axes.set_yticks([1, 0.1, 0.01, 0.001], ["all", "10 %", "1 %", "0.1 %"])
+            axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter(lambda ms, _: f"{ms:g} ms")
             axes.set_xlabel("time until the answer")
         grid[0].set_ylabel("answers that take longer")
