@@ -22,9 +22,9 @@
 //! CPU, except on `PREEMPT_RT`. So a writer waits for the look at one page table, whatever the
 //! priority of the reader is, and whatever other tasks do.
 //!
-//! A reader that had locked what a writer waits for goes on when the writer is done. Where VMAs have
-//! no locks it need not wait: `mmap_lock` is handed over in the order of its queue, so that the
-//! writer gets it before this reader does.
+//! A reader that had locked what a writer waits for goes on when the writer is done. Where VMAs
+//! have no locks it need not wait: `mmap_lock` is handed over in the order of its queue, so that
+//! the writer gets it before this reader does.
 //!
 //! Each piece is a step ahead. So a sum comes to an end whatever writers do.
 //!

@@ -227,8 +227,8 @@ impl TestMm {
         self.writer_of(workqueue::system_unbound(), change)
     }
 
-    /// Like [`TestMm::writer`], with the two threads on different CPUs: the current thread leaves its
-    /// CPU to the other one.
+    /// Like [`TestMm::writer`], with the two threads on different CPUs: the current thread leaves
+    /// its CPU to the other one.
     ///
     /// Errors: `ENODEV` if there is no other CPU.
     pub fn writer_on_another_cpu<F>(&self, change: F) -> Result<Writer>

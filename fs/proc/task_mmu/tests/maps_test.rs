@@ -364,8 +364,8 @@ mod tests {
         }
     }
 
-    /// Returns in how many of these rounds a writer waits for a reader without going to sleep, which
-    /// has the VMA locked for that long from when the writer waits.
+    /// Returns in how many of these rounds a writer waits for a reader without going to sleep. The
+    /// reader has the VMA locked for that long from when the writer waits.
     #[cfg(CONFIG_PER_VMA_LOCK)]
     fn times_awake(rounds: usize, locked_for: Delta) -> Result<usize> {
         let mm = TestMm::attach()?;
