@@ -283,14 +283,16 @@ impl core::ops::Deref for TestMm {
 /// Lets the current thread run on these CPUs only.
 fn stay_on(cpus: &Cpumask) -> Result {
     let task = current!().as_ptr();
-    // SAFETY: The current thread is alive, and so is the mask, which is copied.
+    // SAFETY: The current thread exists for as long as it runs, so that no reference is needed. The
+    // mask is borrowed until the call returns, which has copied it under the locks of the thread.
     to_result(unsafe { bindings::set_cpus_allowed_ptr(task, cpus.as_raw()) })
 }
 
 /// Returns how often the current thread has given up its CPU to wait for something.
 fn times_slept() -> usize {
     let task = current!().as_ptr();
-    // SAFETY: The current thread is alive, and nobody else writes to its count.
+    // SAFETY: The current thread exists for as long as it runs, so that no reference is needed. It
+    // is the only one that writes to its count, in `__schedule`, so that no lock is needed either.
     unsafe { (*task).nvcsw }
 }
 
