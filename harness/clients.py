@@ -132,8 +132,7 @@ def removal(image, kind):
         # how long the host lets the guest wait is what a kernel warns of as well, in one boot and not in the next
         with debian.overlay(image) as disk, Progress("booting once more for warnings"):
             new &= debian.boot("true", disk=disk, name="installed-again").warnings()
-    new = sorted(new)
-    cases.append(check("no-new-warnings", not new, *new[:20], f"the journals: {shown(ours.path)}, {shown(theirs.path)}"))
+    cases.append(check("no-new-warnings", not new, *sorted(new)[:20], f"the journals: {shown(ours.path)}, {shown(theirs.path)}"))
     reports = ours.reports()
     cases.append(check("kernel-log", not reports, *reports[:20]))
     return cases

@@ -55,7 +55,7 @@ mod tests {
         mm::{test_mm::Writer, vma_iter::StartReadError},
         processor::cpu_relax,
         sync::rcu::synchronize_rcu,
-        time::{Delta, Instant, Monotonic},
+        time::{delay::udelay, Delta, Instant, Monotonic},
     };
 
     #[cfg(all(CONFIG_PER_VMA_LOCK, CONFIG_PROC_PAGE_MONITOR))]
@@ -380,10 +380,7 @@ mod tests {
             let at: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
             let held = at.hold();
             let waits = waits_for(&writer, &held);
-            let begin = Instant::<Monotonic>::now();
-            while begin.elapsed() < locked_for {
-                cpu_relax();
-            }
+            udelay(locked_for);
             drop(held);
             awake += usize::from(writer.finish().is_ok());
 
