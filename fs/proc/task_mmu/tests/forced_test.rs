@@ -747,13 +747,14 @@ mod tests {
     #[cfg(not(CONFIG_SLUB_RCU_DEBUG))]
     #[test]
     fn a_vma_is_recycled_into_another_address_space() -> Result {
-        // Whether the memory is used again depends on the CPUs on which the threads run. The reader
-        // keeps its own, so another thread maps the VMA, on a CPU where a writer can be.
+        // The memory is used again on the CPU on which the VMA was mapped. The reader keeps its own,
+        // so another thread maps the VMA, on a CPU where a writer can be.
         for _ in 0..100 {
             let mm = TestMm::attach()?;
             mm.unmap(pages(0..100))?;
             mm.map(pages(0..1), PROT_NONE)?;
-            mm.writer(|mm| mm.map(pages(1..2), R))?.run()?;
+            mm.writer_on_another_cpu(|mm| mm.map(pages(1..2), R))?
+                .run()?;
             mm.map(pages(3..4), R)?;
             let other = mm.another()?;
             let place = other.clone();
