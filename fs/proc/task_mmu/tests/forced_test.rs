@@ -747,8 +747,8 @@ mod tests {
     #[cfg(not(CONFIG_SLUB_RCU_DEBUG))]
     #[test]
     fn a_vma_is_recycled_into_another_address_space() -> Result {
-        // The memory is used again on the CPU on which the VMA was mapped. The reader keeps its own,
-        // so another thread maps the VMA, on a CPU where a writer can be.
+        // The memory is used again on the CPU on which the VMA was mapped. The reader keeps its
+        // own, so another thread maps the VMA, on a CPU where a writer can be.
         for _ in 0..100 {
             let mm = TestMm::attach()?;
             mm.unmap(pages(0..100))?;
