@@ -319,9 +319,10 @@ impl SeqFile {
     /// gets a chunk for each.
     ///
     /// It ends earlier, with a whole record, when it has read 256 KiB, has worked for 10 ms,
-    /// measured in ticks, or has a signal or other work pending. It also ends if the destination of
-    /// another chunk is not present, and waiting for it might take long. If this is only noticed
-    /// while the chunk is copied, the next read begins with the rest of it.
+    /// measured in ticks, has a signal or other work pending, or is to let another task run when it
+    /// returns to user space. It also ends if the destination of another chunk is not present, and
+    /// waiting for it might take long. If this is only noticed while the chunk is copied, the next
+    /// read begins with the rest of it.
     ///
     /// Context: Process context, may sleep. Between two chunks, and while one is copied, only the
     /// locks are held that keep other threads from moving the position. Errors: `EINTR` if a fatal
@@ -377,6 +378,7 @@ impl SeqFile {
                 if size - done < PAGE_SIZE
                     || current.signal_pending()
                     || current.task_work_pending()
+                    || current.need_resched_lazy()
                     || is_late()
                     || !faults::is_there(UserPtr::from_ptr(to.wrapping_add(done).cast()), PAGE_SIZE)
                 {

@@ -38,7 +38,11 @@
 #define STEP		7
 #define SLACK		2
 #define LOSSES		40	/* of its CPU, after START and 1 ms more each time */
+#define SEVERAL_BUFFERS	5000	/* mappings, of which a read gives as much as it may */
+#define WAKE_UPS	400	/* on the reader's CPU, each after PAUSE ns */
+#define PAUSE		1000000
 #define MEMORY		(512UL << 20)
+#define PREEMPT		"/sys/kernel/debug/sched/preempt"
 #define WHERE		"/tmp/where"
 #define MAPPED		WHERE "/mapped"
 
@@ -815,6 +819,103 @@ TEST_F_TIMEOUT(maps_trace, grace_period, TIMEOUT)
 	close(fd);
 }
 
+/* How the kernel preempts tasks, such as "lazy", or "" if that cannot be chosen */
+static void get_preemption(char mode[16])
+{
+	struct text text = {};
+	char *at, *end;
+	int fd = open(PREEMPT, O_RDONLY | O_CLOEXEC);
+
+	*mode = '\0';
+	if (fd < 0)
+		return;
+	if (text_read(&text, fd))
+		maps_die(PREEMPT);
+	close(fd);
+	text_append(&text, "", 1);
+	at = strchr(text.data, '(');
+	end = at ? strchr(at, ')') : NULL;
+	if (end)
+		snprintf(mode, 16, "%.*s", (int)(end - at - 1), at + 1);
+	text_free(&text);
+}
+
+static int set_preemption(const char *mode)
+{
+	int fd = open(PREEMPT, O_WRONLY | O_CLOEXEC);
+	int err = fd < 0 || write(fd, mode, strlen(mode)) < 0 ? errno : 0;
+
+	close(fd);
+	return err;
+}
+
+static int by_size(const void *a, const void *b)
+{
+	long x = *(const long *)a, y = *(const long *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* In ns, the median of how late a task runs that wakes up on the reader's CPU */
+static long lateness(const struct kind *kind, enum maps_impl impl, int cpu)
+{
+	int fd = maps_open_file(getpid(), kind->file, impl);
+	struct timespec wake, now;
+	long late[WAKE_UPS];
+	pid_t reader;
+
+	if (fd < 0)
+		maps_die(kind->file);
+	reader = start_kind(kind, fd, cpu);
+	while (cpu_time(reader) < START)
+		continue;
+	pin(cpu);
+	prctl(PR_SET_TIMERSLACK, 1);
+	for (int i = 0; i < WAKE_UPS; i++) {
+		clock_gettime(CLOCK_MONOTONIC, &wake);
+		/* at another moment of the reading each time */
+		wake.tv_nsec += PAUSE + i * 977;
+		wake.tv_sec += wake.tv_nsec / 1000000000;
+		wake.tv_nsec %= 1000000000;
+		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &wake, NULL);
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		late[i] = (now.tv_sec - wake.tv_sec) * 1000000000 + now.tv_nsec - wake.tv_nsec;
+	}
+	pin(0);
+	stop_pid(reader);
+	close(fd);
+	qsort(late, WAKE_UPS, sizeof(long), by_size);
+	return late[WAKE_UPS / 2];
+}
+
+/*
+ * Where preemption is lazy, a task that is to run on the reader's CPU waits until the
+ * reader returns to user space, or for the next tick. With a large buffer it waits no
+ * longer than beside a reader in C, which returns after a buffer.
+ */
+TEST_F_TIMEOUT(maps_trace, lazy_preemption, TIMEOUT)
+{
+	struct kind kind = { .file = variant->file, .size = 1 << 20, .policy = SCHED_IDLE };
+	int cpu = sysconf(_SC_NPROCESSORS_ONLN) - 1;
+	char mode[16];
+	long late[2];
+
+	if (!cpu)
+		SKIP(return, "the reader needs a CPU of its own");
+	get_preemption(mode);
+	if (!*mode)
+		SKIP(return, PREEMPT " does not tell");
+	ASSERT_EQ(0, map_many(maps_count(SEVERAL_BUFFERS)));
+	ASSERT_EQ(0, set_preemption("lazy"));
+	pin(0);
+	for (int impl = MAPS_C; impl <= MAPS_RUST; impl++)
+		late[impl] = lateness(&kind, impl, cpu);
+	EXPECT_EQ(0, set_preemption(mode));
+	TH_LOG("%s: C %ld us, Rust %ld us", variant->file, late[MAPS_C] / 1000,
+	       late[MAPS_RUST] / 1000);
+	EXPECT_GE(late[MAPS_C], late[MAPS_RUST]);
+}
+
 /* In ms, the quickest of some, until a reader that waits is gone */
 static double time_to_die(int fd, bool own_page)
 {
@@ -913,13 +1014,6 @@ static void memory_of(pid_t pid, const char *file, enum maps_impl impl, long byt
 	bytes[1] = (maps_kernel_memory() - before) * 1024 / DESCRIPTORS;
 	for (int i = 0; i < DESCRIPTORS; i++)
 		close(fds[i]);
-}
-
-static int by_size(const void *a, const void *b)
-{
-	long x = *(const long *)a, y = *(const long *)b;
-
-	return (x > y) - (x < y);
 }
 
 /* What a descriptor costs, before and after it has been read */
