@@ -63,7 +63,7 @@ impl Operations for Rollup {
         &self,
         _state: &mut (),
         m: &SeqFile,
-        totals: Self::Cursor<'s>,
+        mut totals: Self::Cursor<'s>,
     ) -> Result<Self::AfterShow<'s>> {
         let mut line = m.line();
 

@@ -66,7 +66,7 @@ impl Operations for Smaps {
         let Some(printed) = sum_up(at, &mut stats)? else {
             return Ok(Printed::Last);
         };
-        values.put(&mut line, &stats);
+        values.put(&mut line, &mut stats);
         line.finish();
         Ok(printed)
     }

@@ -59,8 +59,46 @@ struct walk_stop {
  */
 #define PSS_SHIFT 12
 
+/* Kinds of pages, as Pss_Anon, Pss_Shmem and Pss_File tell them apart. */
+enum smaps_kind {
+	SMAPS_ANON,
+	SMAPS_SHMEM,
+	SMAPS_FILE,
+	NR_SMAPS_KINDS
+};
+
+/*
+ * Pages that page tables map, by what they have in common. Most of most processes
+ * are anonymous, dirty, referenced and mapped once. That is what is left when the
+ * others are subtracted, so that they are not counted.
+ */
+struct smaps_pages {
+	/* Entries that were looked at, and those that map no page or were added up at once. */
+	unsigned long entries;
+	unsigned long others;
+	/* Pages that have not been referenced, of KSM, and free to be taken. */
+	unsigned long idle;
+	unsigned long ksm;
+	unsigned long lazyfree;
+	/* Pages that are mapped once: those that are not anonymous, those that are clean. */
+	unsigned long private[NR_SMAPS_KINDS];
+	unsigned long private_clean;
+	/* Pages that have @more mappings beside one. */
+	int more;
+	/* Are all of these pages in VMAs with VM_LOCKED, or none? */
+	bool locked;
+	struct {
+		unsigned long clean;
+		unsigned long dirty;
+	} shared[NR_SMAPS_KINDS];
+	/* Pages with another number of mappings, of which the sums have been added up. */
+	unsigned long shared_pages;
+};
+
 struct mem_size_stats {
 	struct walk_stop stop;
+	/* What the sums lack until smaps_add_pages() is called. */
+	struct smaps_pages pages;
 	unsigned long resident;
 	unsigned long shared_clean;
 	unsigned long shared_dirty;
@@ -91,6 +129,7 @@ unsigned long smaps_gather(struct vm_area_struct *vma,
 unsigned long smaps_gather_some(struct vm_area_struct *vma,
 				struct mem_size_stats *mss, unsigned long start,
 				unsigned long end, unsigned int *left);
+void smaps_add_pages(struct mem_size_stats *mss);
 
 /* What an entry of smaps says of a VMA beside its first line and the sums. */
 struct smap_vma {

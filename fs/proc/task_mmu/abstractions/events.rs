@@ -20,7 +20,7 @@ use kernel::{bindings, mm::MmWithUser};
 #[repr(u32)]
 pub(crate) enum RetryReason {
     /// What was found is being changed, has been recycled for another address space, or has too
-    /// many readers. The reader sleeps for a moment first.
+    /// many readers. The reader waits for a moment first.
     Contended = bindings::vma_walk_event_VMA_WALK_FALLBACK_CONTENDED,
     /// What was found was detached before it could be locked.
     Detached = bindings::vma_walk_event_VMA_WALK_FALLBACK_DETACHED,

@@ -143,11 +143,21 @@ pub(crate) mod smaps {
     }
 
     impl MemSizeStats {
+        /// Adds up the pages that have been counted, and returns the sums.
+        ///
+        /// Mirrors `smaps_add_pages`.
+        #[inline]
+        fn sums(&mut self) -> &bindings::mem_size_stats {
+            // SAFETY: The statistics are borrowed mutably.
+            unsafe { bindings::smaps_add_pages(&mut self.0) };
+            &self.0
+        }
+
         /// Writes what `smaps` says of one VMA, or `smaps_rollup` of all.
         ///
         /// Mirrors `__show_smap`.
-        pub(crate) fn put(&self, line: &mut Line<'_>, is_rollup: bool) {
-            let stats = &self.0;
+        pub(crate) fn put(&mut self, line: &mut Line<'_>, is_rollup: bool) {
+            let stats = self.sums();
             let pss = |sum: u64| sum >> bindings::PSS_SHIFT;
             put_size(line, b"Rss:            ", stats.resident as u64);
             put_size(line, b"Pss:            ", pss(stats.pss));
@@ -179,8 +189,8 @@ pub(crate) mod smaps {
     #[cfg(CONFIG_PROC_TASK_MMU_RUST_KUNIT_TEST)]
     impl MemSizeStats {
         /// Returns how much memory is mapped, in bytes.
-        pub(crate) fn resident(&self) -> usize {
-            self.0.resident
+        pub(crate) fn resident(&mut self) -> usize {
+            self.sums().resident
         }
     }
 
@@ -220,7 +230,7 @@ pub(crate) mod smaps {
         /// Writes what the entry has after its first line, but for the last newline.
         ///
         /// Mirrors `show_smap_values`.
-        pub(crate) fn put(&self, line: &mut Line<'_>, stats: &MemSizeStats) {
+        pub(crate) fn put(&self, line: &mut Line<'_>, stats: &mut MemSizeStats) {
             let values = &self.0;
 
             put_size(line, b"Size:           ", values.size as u64);
@@ -246,7 +256,7 @@ pub(crate) mod smaps {
         // SAFETY: `gate` is valid and never changes, by the invariants of its type.
         let values = unsafe { SmapVma::of_raw(gate.as_ptr()) };
         let mut line = m.line();
-        values.put(&mut line, &MemSizeStats::new());
+        values.put(&mut line, &mut MemSizeStats::new());
         line.finish();
     }
 
