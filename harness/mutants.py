@@ -172,7 +172,7 @@ MUTANTS = [
            TASK_MMU, "\twhile (i < nr && atomic_read(&page[i]._mapcount) == mapcount)\n",
            "\twhile (i < nr && mapcount > INT_MIN)\n", "proc-smaps-diff -t process"),
     Mutant("other-entries-counted-twice", "counts entries that are no pages as anonymous ones",
-           TASK_MMU, "\tmss->pages.others += nr;\n\treturn nr;\n", "\tmss->pages.others += 0;\n\treturn nr;\n",
+           TASK_MMU, "\tmss->pages.nr -= nr;\n\treturn nr;\n", "\tmss->pages.nr -= 0;\n\treturn nr;\n",
            "proc-smaps-diff -t process"),
     Mutant("pages-counted-in-another-vma", "counts pages of a VMA that is locked in memory as those of others",
            TASK_MMU, "\tif (unlikely(mss->pages.locked != locked)) {\n", "\tif (mss->pages.locked && !locked) {\n",

@@ -61,27 +61,22 @@ struct walk_stop {
 
 /* Kinds of pages, as Pss_Anon, Pss_Shmem and Pss_File tell them apart. */
 enum smaps_kind {
-	SMAPS_ANON,
 	SMAPS_SHMEM,
 	SMAPS_FILE,
+	SMAPS_ANON,
 	NR_SMAPS_KINDS
 };
 
 /*
  * Pages that page tables map, by what they have in common. Most of most processes
- * are anonymous, dirty, referenced and mapped once. That is what is left when the
- * others are subtracted, so that they are not counted.
+ * are anonymous, dirty and mapped once. That is what is left when the others are
+ * subtracted, so that they are not counted.
  */
 struct smaps_pages {
-	/* Entries that were looked at, and those that map no page or were added up at once. */
-	unsigned long entries;
-	unsigned long others;
-	/* Pages that have not been referenced, of KSM, and free to be taken. */
-	unsigned long idle;
-	unsigned long ksm;
-	unsigned long lazyfree;
+	/* How many there are. */
+	unsigned long nr;
 	/* Pages that are mapped once: those that are not anonymous, those that are clean. */
-	unsigned long private[NR_SMAPS_KINDS];
+	unsigned long private[SMAPS_ANON];
 	unsigned long private_clean;
 	/* Pages that have @more mappings beside one. */
 	int more;
