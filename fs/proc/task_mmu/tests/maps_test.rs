@@ -395,17 +395,25 @@ mod tests {
     #[test]
     fn a_writer_spins_for_a_moment() -> Result {
         const ROUNDS: usize = 20;
+        const ATTEMPTS: usize = 50;
+        let mut most = 0;
         if cfg!(CONFIG_PREEMPT_RT) {
             return Ok(());
         }
 
-        let moment = times_awake(ROUNDS, Delta::from_micros(10));
-        if moment == Err(ENODEV) {
-            return Ok(());
+        // A virtual CPU may stop at any time, and those of a busy host often do.
+        for _ in 0..ATTEMPTS {
+            let moment = times_awake(ROUNDS, Delta::from_micros(10));
+            if moment == Err(ENODEV) {
+                return Ok(());
+            }
+            most = most.max(moment?);
+            if most > ROUNDS / 4 {
+                break;
+            }
         }
 
-        // A virtual CPU of either may stop at any time.
-        assert!(moment? > ROUNDS / 4);
+        assert!(most > ROUNDS / 4);
         assert!(times_awake(ROUNDS, Delta::from_millis(1))? < ROUNDS / 4);
         Ok(())
     }
