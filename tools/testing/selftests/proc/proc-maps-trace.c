@@ -819,19 +819,19 @@ TEST_F_TIMEOUT(maps_trace, grace_period, TIMEOUT)
 	close(fd);
 }
 
-/* Does the file @path, which has a list of options, have @option as the one that is chosen? */
-static bool is_chosen(const char *path, const char *option)
+/* Is @what in the file @path? */
+static bool file_has(const char *path, const char *what)
 {
 	struct text text = {};
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	bool chosen;
+	bool has;
 
 	if (fd < 0 || text_read(&text, fd))
 		maps_die(path);
-	chosen = text_has(&text, option);
+	has = text_has(&text, what);
 	text_free(&text);
 	close(fd);
-	return chosen;
+	return has;
 }
 
 static void choose(const char *path, const char *option)
@@ -899,8 +899,10 @@ TEST_F_TIMEOUT(maps_trace, lazy_preemption, TIMEOUT)
 		SKIP(return, "the reader needs a CPU of its own");
 	if (access(SCHED "preempt", W_OK))
 		SKIP(return, SCHED "preempt: %s", strerror(errno));
-	full = is_chosen(SCHED "preempt", "(full)");
-	hrtick = !is_chosen(SCHED "features", "NO_HRTICK ");
+	if (!file_has(SCHED "preempt", "lazy"))
+		SKIP(return, "this kernel does not preempt lazily");
+	full = file_has(SCHED "preempt", "(full)");
+	hrtick = !file_has(SCHED "features", "NO_HRTICK ");
 	ASSERT_EQ(0, map_many(maps_count(SEVERAL_BUFFERS)));
 	pin(0);
 	choose(SCHED "preempt", "lazy");
