@@ -73,7 +73,7 @@ enum smaps_kind {
  * subtracted, so that they are not counted.
  */
 struct smaps_pages {
-	/* How many there are. */
+	/* How many have not been added up. */
 	unsigned long nr;
 	/* Pages that are mapped once: those that are not anonymous, those that are clean. */
 	unsigned long private[SMAPS_ANON];
@@ -86,8 +86,6 @@ struct smaps_pages {
 		unsigned long clean;
 		unsigned long dirty;
 	} shared[NR_SMAPS_KINDS];
-	/* Pages with another number of mappings, of which the sums have been added up. */
-	unsigned long shared_pages;
 };
 
 struct mem_size_stats {
