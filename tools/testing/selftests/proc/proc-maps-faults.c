@@ -131,16 +131,6 @@ static const char *attribute(enum kind kind, const char *file)
 	return path;
 }
 
-static int write_file(const char *file, const char *value)
-{
-	int fd = open(file, O_WRONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : write(fd, value, strlen(value));
-	int err = n < 0 ? errno : 0;
-
-	close(fd);
-	return err;
-}
-
 /* How often @kind may still fail, or 0 if it cannot */
 static long times_left(enum kind kind)
 {

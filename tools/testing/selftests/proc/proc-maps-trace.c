@@ -819,30 +819,6 @@ TEST_F_TIMEOUT(maps_trace, grace_period, TIMEOUT)
 	close(fd);
 }
 
-/* Is @what in the file @path? */
-static bool file_has(const char *path, const char *what)
-{
-	struct text text = {};
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	bool has;
-
-	if (fd < 0 || text_read(&text, fd))
-		maps_die(path);
-	has = text_has(&text, what);
-	text_free(&text);
-	close(fd);
-	return has;
-}
-
-static void choose(const char *path, const char *option)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, option, strlen(option)) < 0)
-		maps_die(path);
-	close(fd);
-}
-
 static int by_size(const void *a, const void *b)
 {
 	long x = *(const long *)a, y = *(const long *)b;
@@ -905,12 +881,12 @@ TEST_F_TIMEOUT(maps_trace, lazy_preemption, TIMEOUT)
 	hrtick = !file_has(SCHED "features", "NO_HRTICK ");
 	ASSERT_EQ(0, map_many(maps_count(SEVERAL_BUFFERS)));
 	pin(0);
-	choose(SCHED "preempt", "lazy");
-	choose(SCHED "features", "NO_HRTICK");
+	ASSERT_EQ(0, write_file(SCHED "preempt", "lazy"));
+	ASSERT_EQ(0, write_file(SCHED "features", "NO_HRTICK"));
 	for (int impl = MAPS_C; impl <= MAPS_RUST; impl++)
 		late[impl] = lateness(&kind, impl, cpu);
-	choose(SCHED "features", hrtick ? "HRTICK" : "NO_HRTICK");
-	choose(SCHED "preempt", full ? "full" : "lazy");
+	EXPECT_EQ(0, write_file(SCHED "features", hrtick ? "HRTICK" : "NO_HRTICK"));
+	EXPECT_EQ(0, write_file(SCHED "preempt", full ? "full" : "lazy"));
 	TH_LOG("%s: C %ld us, Rust %ld us", variant->file, late[MAPS_C] / 1000,
 	       late[MAPS_RUST] / 1000);
 	EXPECT_GE(2 * late[MAPS_C], late[MAPS_RUST]);

@@ -382,6 +382,34 @@ static inline const char *private_tmp(void)
 	return why;
 }
 
+/* 0 or errno */
+static inline int write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int err = 0;
+
+	if (fd < 0)
+		return errno;
+	if (write(fd, text, strlen(text)) < 0)
+		err = errno;
+	close(fd);
+	return err;
+}
+
+/* Is @what in the file @path, which is a short one and can be read? */
+static inline bool file_has(const char *path, const char *what)
+{
+	char text[4096];
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return false;
+	n = read(fd, text, sizeof(text));
+	close(fd);
+	return n > 0 && memmem(text, n, what, strlen(what));
+}
+
 /* Seconds since some time in the past */
 static inline double maps_now(void)
 {
