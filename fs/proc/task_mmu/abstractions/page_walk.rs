@@ -148,8 +148,8 @@ pub(crate) mod smaps {
         /// Mirrors `smaps_add_pages`.
         #[inline]
         fn sums(&mut self) -> &bindings::mem_size_stats {
-            // SAFETY: The statistics are borrowed mutably, for longer than the call. It looks at nothing
-            // else, so that no lock is needed, and keeps no pointer.
+            // SAFETY: The statistics are borrowed mutably, for longer than the call. It looks at
+            // nothing else, so that no lock is needed, and keeps no pointer.
             unsafe { bindings::smaps_add_pages(&mut self.0) };
             &self.0
         }
