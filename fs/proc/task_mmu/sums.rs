@@ -10,17 +10,18 @@
 //! ```text
 //!    start                          pos                                         end
 //!      [############################|                    VMA                     ]
-//!       added, a page table at a    ^
-//!       time, with the VMA locked   unlock, let others go first, find the VMA that is there now,
+//!       added, with the VMA         ^
+//!       locked                      unlock, let others go first, find the VMA that is there now,
 //!                                   lock it, and go on
 //! ```
 //!
 //! # How long a VMA is locked
 //!
-//! A piece is what one page table maps at most, or as many small VMAs as take as long to look at.
+//! A piece is what a few page tables map at most, or as many small VMAs as take as long to look at.
 //! From the lock of a VMA to its unlock the reader is in an RCU section, where it does not lose its
-//! CPU, except on `PREEMPT_RT`. So a writer waits for the look at one page table, whatever the
-//! priority of the reader is, and whatever other tasks do.
+//! CPU, except on `PREEMPT_RT`. After each page table it looks whether a writer waits for the VMA,
+//! or another task for the CPU, and lets go of both if so. So each of them waits for the look at
+//! one page table, whatever the priority of the reader is, and whatever other tasks do.
 //!
 //! A reader that had locked what a writer waits for goes on when the writer is done. Where VMAs
 //! have no locks it need not wait: `mmap_lock` is handed over in the order of its queue, so that
@@ -86,8 +87,9 @@ pub(crate) trait Mapping: AddressSpace {
 
 /// What is summed up.
 pub(crate) trait Sum<A: AddressSpace> {
-    /// Adds what is mapped from the start of `range`, which is in the VMA, on: what one page table
-    /// maps, or as much as `budget` allows, which is reduced. Does not sleep.
+    /// Adds what is mapped from the start of `range`, which is in the VMA, on: as much as `budget`
+    /// allows, which is reduced, or less if somebody waits for what is locked or for the CPU. What
+    /// one page table maps is added whole. Does not sleep.
     ///
     /// Returns the address up to which it has added, above the start of `range`, or [`None`] if
     /// [`Sum::add_asleep`] has to be called.

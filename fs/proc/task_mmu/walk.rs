@@ -304,11 +304,11 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// As many entries as a page table has on most architectures.
-    const ENTRIES: u32 = 512;
+    /// As many entries as four page tables have on most architectures.
+    const ENTRIES: u32 = 4 * 512;
 
     /// To pass a VMA takes about as long as to look at so many entries.
-    const VMA: u32 = 4;
+    const VMA: u32 = 16;
 
     /// The budget of a reader that begins.
     pub(crate) const FULL: Self = Self {

@@ -57,10 +57,10 @@ impl TestMm {
         self.map_with(range, prot, 0)
     }
 
-    /// Like [`TestMm::map`], with pages for all of it, that can be written to.
+    /// Like [`TestMm::map`], with pages for all of it, that can be written to and are not huge.
     pub fn populate(&self, range: Range<usize>) -> Result {
         let prot = bindings::PROT_READ | bindings::PROT_WRITE;
-        self.map_with(range, prot, bindings::MAP_POPULATE)
+        self.map_with(range, prot, bindings::MAP_POPULATE | bindings::MAP_STACK)
     }
 
     /// Maps private anonymous memory that grows down when what is below it is used.

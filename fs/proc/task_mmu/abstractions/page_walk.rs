@@ -24,9 +24,9 @@ pub(crate) trait PageStats {
     /// Context: Process context, may sleep.
     fn gather<V: SleepableLock>(&mut self, vma: &V, range: Range<usize>) -> usize;
 
-    /// Adds what is mapped from the start of `range` on, which has to be in the VMA: what one page
-    /// table maps, or as much as can be seen in `left` entries of page tables. `left` is reduced by
-    /// them.
+    /// Adds what is mapped from the start of `range` on, which has to be in the VMA: as much as can
+    /// be seen in `left` entries of page tables, by which that is reduced, or less if somebody
+    /// waits for what is locked or for the CPU. What one page table maps is added whole.
     ///
     /// Returns the address where this has ended, above the start of `range`, or [`None`], with
     /// nothing added, if more than page tables have to be looked at.

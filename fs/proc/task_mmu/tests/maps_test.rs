@@ -516,44 +516,6 @@ mod tests {
         Ok(())
     }
 
-    /// From the lock of a VMA to its unlock a reader looks at what one page table maps, or at as
-    /// many entries.
-    #[cfg(all(
-        CONFIG_PER_VMA_LOCK,
-        CONFIG_PROC_PAGE_MONITOR,
-        CONFIG_64BIT,
-        CONFIG_PAGE_SIZE_4KB
-    ))]
-    #[test]
-    fn a_piece_is_what_a_page_table_maps() -> Result {
-        let mm = TestMm::attach()?;
-        mm.populate(pages(500..1020))?;
-        mm.populate(pages(1500..1600))?;
-        let mut stats = MemSizeStats::new();
-        let mut state = VmaIterState::new();
-
-        for (from, end, to) in [
-            // There are more entries in the second page table than are left.
-            (500, 1020, 512),
-            (512, 1020, 1020),
-            (600, 1020, 1020),
-            // Two page tables have few entries.
-            (1500, 1600, 1600),
-        ] {
-            let before = stats.resident();
-            let mut budget = Budget::FULL;
-            let iter = VmaIter::new(&mm, &mut state);
-            let at: At<'_> = walk::first(iter, pages(0..from).end)?.ok_or(ENOENT)?;
-            let reached = stats.add(&at, pages(from..end), &mut budget);
-            drop(at);
-
-            assert_eq!(reached, Some(pages(0..to).end));
-            assert_eq!(stats.resident() - before, (to - from) * PAGE_SIZE);
-            assert_eq!(*budget.entries() as usize, 512 - (to - from));
-        }
-        Ok(())
-    }
-
     /// A sum that lets a writer begin after it has begun itself.
     #[cfg(all(CONFIG_PER_VMA_LOCK, CONFIG_PROC_PAGE_MONITOR))]
     struct Interrupted<'w> {
@@ -632,6 +594,208 @@ mod tests {
         assert_eq!(waits, Some(true));
         assert_eq!(first_from(&mm, 0)?, Some(pages(0..700)));
         assert_eq!(resident, PAGES * PAGE_SIZE);
+        Ok(())
+    }
+}
+
+/// How many page tables a reader looks at before it lets others go first.
+// With larger pages a page table maps more than a test should allocate.
+#[cfg(all(
+    CONFIG_PER_VMA_LOCK,
+    CONFIG_PROC_PAGE_MONITOR,
+    CONFIG_64BIT,
+    CONFIG_PAGE_SIZE_4KB
+))]
+#[kunit_tests(task_mmu_page_walk)]
+mod page_walk {
+    use super::*;
+    use crate::{
+        abstractions::page_walk::smaps::MemSizeStats,
+        address_space::{Held, Pinned},
+        sums::{self, Sum},
+        walk::{AddressSpace, Budget},
+    };
+    use kernel::{
+        mm::vma_iter::RcuSection,
+        preempt,
+        processor::cpu_relax,
+        time::{Delta, Instant, Monotonic},
+        workqueue,
+    };
+
+    /// How often a test tries what another task that is to run may spoil.
+    const ATTEMPTS: usize = 50;
+
+    /// Returns whether `done` returns `true` within some seconds.
+    fn soon(done: impl Fn() -> bool) -> bool {
+        let begin = Instant::<Monotonic>::now();
+
+        while !done() {
+            if begin.elapsed() > Delta::from_secs(5) {
+                return false;
+            }
+            cpu_relax();
+        }
+        true
+    }
+
+    /// A sum that counts the calls in each RCU section.
+    struct Sections {
+        stats: MemSizeStats,
+        calls: KVec<(Option<RcuSection>, usize)>,
+    }
+
+    impl<'a> Sum<Pinned<'a>> for Sections {
+        fn add(&mut self, at: &At<'a>, range: Range<usize>, budget: &mut Budget) -> Option<usize> {
+            let before = self.stats.resident();
+            let added = self.stats.add(at, range, budget);
+            let pages = (self.stats.resident() - before) / PAGE_SIZE;
+
+            // There is room for all of them.
+            self.calls
+                .push_within_capacity((at.section(), pages))
+                .ok()?;
+            added
+        }
+
+        fn add_asleep(&mut self, held: &Held<'a>, range: Range<usize>) -> usize {
+            self.stats.add_asleep(held, range)
+        }
+    }
+
+    /// Where nobody waits, a reader looks at as many entries of page tables as it may.
+    #[test]
+    fn as_many_entries_as_it_may() -> Result {
+        let mm = TestMm::attach()?;
+        mm.populate(pages(500..1020))?;
+        mm.populate(pages(1500..1600))?;
+        let mut state = VmaIterState::new();
+
+        for (from, end, to) in [
+            // There are more entries in the second page table than are left.
+            (500, 1020, 512),
+            (512, 1020, 1020),
+            (600, 1020, 1020),
+            // Two page tables have few entries.
+            (1500, 1600, 1600),
+        ] {
+            let (from, all, to) = (pages(0..from).end, pages(from..end), pages(0..to).end);
+            let mut reached = None;
+            for _ in 0..ATTEMPTS {
+                let mut stats = MemSizeStats::new();
+                let mut budget = Budget::FULL;
+                *budget.entries() = 512;
+                let iter = VmaIter::new(&mm, &mut state);
+                let at: At<'_> = walk::first(iter, from)?.ok_or(ENOENT)?;
+                reached = stats.add(&at, all.clone(), &mut budget);
+                drop(at);
+
+                let added = stats.resident();
+                assert_eq!(reached, Some(from + added));
+                assert_eq!(*budget.entries() as usize, 512 - added / PAGE_SIZE);
+                if reached == Some(to) {
+                    break;
+                }
+            }
+            assert_eq!(reached, Some(to));
+        }
+        Ok(())
+    }
+
+    /// A reader keeps a VMA for which nobody waits, but leaves RCU after four page tables.
+    #[test]
+    fn four_page_tables_in_an_rcu_section() -> Result {
+        const TABLES: usize = 10;
+        let mm = TestMm::attach()?;
+        mm.populate(pages(0..TABLES * 512))?;
+        let mut most = 0;
+
+        for _ in 0..ATTEMPTS {
+            let mut sum = Sections {
+                stats: MemSizeStats::new(),
+                calls: KVec::with_capacity(TABLES, GFP_KERNEL)?,
+            };
+            let mut state = VmaIterState::new();
+            let range = sums::sum_all::<Pinned<'_>, _>(VmaIter::new(&mm, &mut state), &mut sum)?;
+
+            assert_eq!(range, pages(0..TABLES * 512));
+            assert_eq!(sum.stats.resident(), TABLES * 512 * PAGE_SIZE);
+            let (mut last, mut added) = (None, 0);
+            for &(section, pages) in sum.calls.iter() {
+                added = pages + if section == last { added } else { 0 };
+                last = section;
+                assert!(added <= 4 * 512);
+                most = most.max(added);
+            }
+            if most == 4 * 512 {
+                break;
+            }
+        }
+        assert_eq!(most, 4 * 512);
+        Ok(())
+    }
+
+    /// Returns whether a reader that has locked a VMA with two page tables looks at one of them.
+    fn looks_at_one(at: At<'_>) -> bool {
+        let all = at.range();
+        let mut stats = MemSizeStats::new();
+        let mut budget = Budget::FULL;
+
+        stats.add(&at, all.clone(), &mut budget) == Some(all.start + 512 * PAGE_SIZE)
+    }
+
+    /// A writer waits for a reader of a VMA with two page tables. The reader has locked it in the
+    /// way that `lock` does.
+    fn a_writer_waits(lock: impl for<'a> FnOnce(VmaIter<'a>) -> Result<Option<At<'a>>>) -> Result {
+        let mm = TestMm::attach()?;
+        mm.populate(pages(0..1024))?;
+        let writer = match mm.writer_on_another_cpu(|mm| mm.unmap(pages(0..1024))) {
+            // Without another CPU no writer can come.
+            Err(error) if error == ENODEV => return Ok(()),
+            writer => writer?,
+        };
+        let mut state = VmaIterState::new();
+        let at = lock(VmaIter::new(&mm, &mut state))?.ok_or(ENOENT)?;
+
+        writer.start();
+        let waits = soon(|| Pinned::is_contended(&at));
+        let looked_at_one = looks_at_one(at);
+        writer.finish()?;
+        assert!(waits);
+        assert!(looked_at_one);
+        Ok(())
+    }
+
+    #[test]
+    fn a_writer_waits_for_the_vma() -> Result {
+        a_writer_waits(|iter| walk::first(iter, 0))
+    }
+
+    #[test]
+    fn a_writer_waits_for_mmap_lock() -> Result {
+        a_writer_waits(|iter| Ok(iter.find_under_mmap_lock(0)?.map(At::Mmap)))
+    }
+
+    #[test]
+    fn another_task_is_to_run() -> Result {
+        let mm = TestMm::attach()?;
+        mm.populate(pages(0..1024))?;
+        if cfg!(CONFIG_PREEMPT_RT) {
+            // The other task has run before the reader could see that it is to.
+            return Ok(());
+        }
+
+        let mut state = VmaIterState::new();
+        let at: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
+        // A task of this CPU.
+        let spawned = workqueue::system().try_spawn(GFP_ATOMIC, || ());
+        let guard = preempt::disable_unless_rt();
+        let waits = soon(|| guard.need_resched());
+        let looked_at_one = looks_at_one(at);
+        drop(guard);
+        spawned?;
+        assert!(waits);
+        assert!(looked_at_one);
         Ok(())
     }
 }

@@ -313,7 +313,7 @@ mod tests {
             vma(53, 40, 41),
         ];
 
-        for (entries, relaxed) in [(1, 0), (252, 2), (512, 4)] {
+        for (entries, relaxed) in [(1, 0), (1008, 2), (2048, 4)] {
             let space = Space::new(VMAS, QUIET);
             let mut added = Added {
                 entries,
