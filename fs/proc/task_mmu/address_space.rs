@@ -76,7 +76,8 @@ impl<'a, S: PageStats> Sum<Pinned<'a>> for S {
         if is_untouched(at.vma()) {
             return Some(range.end);
         }
-        self.gather_some(at.vma(), range, budget.entries())
+        let (entries, parts) = budget.of_pages();
+        self.gather_some(at.vma(), range, entries, parts)
     }
 
     fn add_asleep(&mut self, held: &Held<'a>, range: Range<usize>) -> usize {

@@ -19,9 +19,13 @@
 //!
 //! A piece is what a few page tables map at most, or as many small VMAs as take as long to look at.
 //! From the lock of a VMA to its unlock the reader is in an RCU section, where it does not lose its
-//! CPU, except on `PREEMPT_RT`. After each page table it looks whether a writer waits for the VMA,
-//! or another task for the CPU, and lets go of both if so. So each of them waits for the look at
-//! one page table, whatever the priority of the reader is, and whatever other tasks do.
+//! CPU, except on `PREEMPT_RT`. After each part of a page table it looks whether a writer waits for
+//! the VMA, or another task for the CPU, and lets go of both if so. So each of them waits for the
+//! look at one part, whatever the priority of the reader is, and whatever other tasks do.
+//!
+//! Beside a writer that comes back at once the reader would get on by one part each time. So after
+//! a writer that it has let go first it looks at as many entries as a page table has before it
+//! sees that others wait.
 //!
 //! A reader that had locked what a writer waits for goes on when the writer is done. Where VMAs
 //! have no locks it need not wait: `mmap_lock` is handed over in the order of its queue, so that
@@ -33,18 +37,13 @@
 //! is swapped out, the reader may sleep with the VMA locked. There it stops between two page tables
 //! if a writer waits.
 //!
-//! # Where a piece ends
-//!
-//! A piece ends only between two page tables. A huge page is in one of them. If a reader stopped at
-//! an address within a huge page, it would count it before the break and again after it.
-//!
 //! # What is summed up
 //!
 //! A sum is one over addresses, each of which is looked at once. What is found at `pos` is gone on
 //! with from `pos`, whatever has been split, merged or mapped meanwhile: what the part before `pos`
-//! has become is not added again, and nothing after it is left out. Only a huge page that has been
-//! put together around `pos` is added whole, and so is a huge page of a `shmem` object that is
-//! swapped out and was added up to `pos` before.
+//! has become is not added again, and nothing after it is left out. Of a huge page that has been
+//! put together around `pos` the part after `pos` is added. Only a huge page of a `shmem` object
+//! that is swapped out is added whole where it was added up to `pos` before.
 //!
 //! ```text
 //!                      pos                              pos
@@ -88,8 +87,8 @@ pub(crate) trait Mapping: AddressSpace {
 /// What is summed up.
 pub(crate) trait Sum<A: AddressSpace> {
     /// Adds what is mapped from the start of `range`, which is in the VMA, on: as much as `budget`
-    /// allows, which is reduced, or less if somebody waits for what is locked or for the CPU. What
-    /// one page table maps is added whole. Does not sleep.
+    /// allows, which is reduced, or less if somebody waits for what is locked or for the CPU. Does
+    /// not sleep.
     ///
     /// Returns the address up to which it has added, above the start of `range`, or [`None`] if
     /// [`Sum::add_asleep`] has to be called.

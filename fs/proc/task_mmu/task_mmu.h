@@ -35,6 +35,12 @@ struct walk_stop {
 	 * has a reference, is the last user of the mm?
 	 */
 	bool may_stop;
+	/*
+	 * Break off within a page table, after a part of it, where others wait? The first
+	 * @parts of them are looked at all the same.
+	 */
+	bool in_parts;
+	unsigned int parts;
 	/* Where the walk has ended. */
 	unsigned long addr;
 };
@@ -121,7 +127,8 @@ unsigned long smaps_gather(struct vm_area_struct *vma,
 			   unsigned long end, bool mmap_locked);
 unsigned long smaps_gather_some(struct vm_area_struct *vma,
 				struct mem_size_stats *mss, unsigned long start,
-				unsigned long end, unsigned int *left);
+				unsigned long end, unsigned int *left,
+				unsigned int *parts);
 void smaps_add_pages(struct mem_size_stats *mss);
 
 /* What an entry of smaps says of a VMA beside its first line and the sums. */
@@ -158,7 +165,7 @@ unsigned long numa_maps_gather(struct vm_area_struct *vma, struct numa_maps *md,
 			       unsigned long start, unsigned long end, bool mmap_locked);
 unsigned long numa_maps_gather_some(struct vm_area_struct *vma, struct numa_maps *md,
 				    unsigned long start, unsigned long end,
-				    unsigned int *left);
+				    unsigned int *left, unsigned int *parts);
 #endif
 
 /* What a reader may meet. */

@@ -301,6 +301,8 @@ pub(crate) trait AddressSpace: Sized {
 pub(crate) struct Budget {
     /// How many entries of page tables it may look at. What takes long otherwise counts as some.
     entries: u32,
+    /// How many parts of page tables it looks at although others wait.
+    parts: u32,
 }
 
 impl Budget {
@@ -310,15 +312,26 @@ impl Budget {
     /// To pass a VMA takes about as long as to look at so many entries.
     const VMA: u32 = 16;
 
+    /// With another one, as many parts as a page table has on most architectures.
+    const PARTS: u32 = 3;
+
     /// The budget of a reader that begins.
     pub(crate) const FULL: Self = Self {
         entries: Self::ENTRIES,
+        parts: 0,
     };
 
-    /// Returns how many entries may still be looked at.
+    /// The budget of a reader that has let a writer go first. One that comes back at once must not
+    /// keep it from going on.
+    const AFTER_WRITER: Self = Self {
+        entries: Self::ENTRIES,
+        parts: Self::PARTS,
+    };
+
+    /// Returns how many entries may still be looked at, and how many parts although others wait.
     #[inline]
-    pub(crate) fn entries(&mut self) -> &mut u32 {
-        &mut self.entries
+    pub(crate) fn of_pages(&mut self) -> (&mut u32, &mut u32) {
+        (&mut self.entries, &mut self.parts)
     }
 }
 
@@ -540,6 +553,7 @@ pub(crate) fn go_on<A: AddressSpace>(
     let mut idle = A::resched(idle)?;
     *budget = Budget::FULL;
     if is_waited_for {
+        *budget = Budget::AFTER_WRITER;
         A::count(&idle, pos, Event::GiveWay);
         idle = A::wait(idle)?;
     }

@@ -128,6 +128,13 @@ impl TestMm {
         self.advise(range, bindings::MADV_DOFORK)
     }
 
+    /// Makes these pages huge pages, which [`TestMm::populate`] has made.
+    #[cfg(all(CONFIG_ADVISE_SYSCALLS, CONFIG_TRANSPARENT_HUGEPAGE))]
+    pub fn collapse(&self, range: Range<usize>) -> Result {
+        self.advise(range.clone(), bindings::MADV_HUGEPAGE)?;
+        self.advise(range, bindings::MADV_COLLAPSE)
+    }
+
     #[cfg(CONFIG_ADVISE_SYSCALLS)]
     fn advise(&self, range: Range<usize>, advice: u32) -> Result {
         // SAFETY: The address space is alive, all arguments are checked.

@@ -25,15 +25,21 @@ pub(crate) trait PageStats {
     fn gather<V: SleepableLock>(&mut self, vma: &V, range: Range<usize>) -> usize;
 
     /// Adds what is mapped from the start of `range` on, which has to be in the VMA: as much as can
-    /// be seen in `left` entries of page tables, by which that is reduced, or less if somebody
-    /// waits for what is locked or for the CPU. What one page table maps is added whole.
+    /// be seen in `left` entries of page tables, or less if somebody waits for what is locked or
+    /// for the CPU. That is not seen in the first `parts` of page tables. Both are reduced.
     ///
     /// Returns the address where this has ended, above the start of `range`, or [`None`], with
     /// nothing added, if more than page tables have to be looked at.
     ///
     /// Context: Any in which a page table lock may be taken. Does not sleep, except on
     /// `PREEMPT_RT`.
-    fn gather_some(&mut self, vma: &VmaRef, range: Range<usize>, left: &mut u32) -> Option<usize>;
+    fn gather_some(
+        &mut self,
+        vma: &VmaRef,
+        range: Range<usize>,
+        left: &mut u32,
+        parts: &mut u32,
+    ) -> Option<usize>;
 }
 
 /// Returns whether no page that the statistics count is mapped in this VMA.
@@ -127,6 +133,7 @@ pub(crate) mod smaps {
             vma: &VmaRef,
             range: Range<usize>,
             left: &mut u32,
+            parts: &mut u32,
         ) -> Option<usize> {
             if !is_in(&range, vma) {
                 return Some(range.end);
@@ -134,9 +141,16 @@ pub(crate) mod smaps {
 
             // SAFETY: By the type invariants the VMA is valid, and its lock or `mmap_lock` is held
             // for reading, for as long as it is borrowed, which is longer than the call. The range
-            // is inside of the VMA. The statistics and `left` are borrowed mutably.
+            // is inside of the VMA. The statistics, `left` and `parts` are borrowed mutably.
             let end = unsafe {
-                bindings::smaps_gather_some(vma.as_ptr(), &mut self.0, range.start, range.end, left)
+                bindings::smaps_gather_some(
+                    vma.as_ptr(),
+                    &mut self.0,
+                    range.start,
+                    range.end,
+                    left,
+                    parts,
+                )
             };
             (end != range.start).then_some(end)
         }
@@ -339,6 +353,7 @@ pub(crate) mod numa {
             vma: &VmaRef,
             range: Range<usize>,
             left: &mut u32,
+            parts: &mut u32,
         ) -> Option<usize> {
             if !is_in(&range, vma) {
                 return Some(range.end);
@@ -346,7 +361,7 @@ pub(crate) mod numa {
 
             // SAFETY: By the type invariants the VMA is valid, and its lock or `mmap_lock` is held
             // for reading, for as long as it is borrowed, which is longer than the call. The range
-            // is inside of the VMA. The statistics and `left` are borrowed mutably.
+            // is inside of the VMA. The statistics, `left` and `parts` are borrowed mutably.
             let end = unsafe {
                 bindings::numa_maps_gather_some(
                     vma.as_ptr(),
@@ -354,6 +369,7 @@ pub(crate) mod numa {
                     range.start,
                     range.end,
                     left,
+                    parts,
                 )
             };
             (end != range.start).then_some(end)

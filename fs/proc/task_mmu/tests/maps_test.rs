@@ -598,7 +598,7 @@ mod tests {
     }
 }
 
-/// How many page tables a reader looks at before it lets others go first.
+/// How much of page tables a reader looks at before it lets others go first.
 // With larger pages a page table maps more than a test should allocate.
 #[cfg(all(
     CONFIG_PER_VMA_LOCK,
@@ -684,7 +684,7 @@ mod page_walk {
             for _ in 0..ATTEMPTS {
                 let mut stats = MemSizeStats::new();
                 let mut budget = Budget::FULL;
-                *budget.entries() = 512;
+                *budget.of_pages().0 = 512;
                 let iter = VmaIter::new(&mm, &mut state);
                 let at: At<'_> = walk::first(iter, from)?.ok_or(ENOENT)?;
                 reached = stats.add(&at, all.clone(), &mut budget);
@@ -692,8 +692,8 @@ mod page_walk {
 
                 let added = stats.resident();
                 assert_eq!(reached, Some(from + added));
-                assert_eq!(*budget.entries() as usize, 512 - added / PAGE_SIZE);
                 if reached == Some(to) {
+                    assert_eq!(*budget.of_pages().0 as usize, 512 - added / PAGE_SIZE);
                     break;
                 }
             }
@@ -735,23 +735,30 @@ mod page_walk {
         Ok(())
     }
 
-    /// Returns whether a reader that has locked a VMA with two page tables looks at one of them.
-    fn looks_at_one(at: At<'_>) -> bool {
+    /// Returns how many pages a reader looks at that has locked a VMA, if others wait. It may look
+    /// at so many parts of page tables all the same.
+    fn looks_at(at: At<'_>, parts: u32) -> Option<usize> {
         let all = at.range();
         let mut stats = MemSizeStats::new();
         let mut budget = Budget::FULL;
 
-        stats.add(&at, all.clone(), &mut budget) == Some(all.start + 512 * PAGE_SIZE)
+        *budget.of_pages().1 = parts;
+        let reached = stats.add(&at, all.clone(), &mut budget)?;
+        (stats.resident() == reached - all.start).then_some(stats.resident() / PAGE_SIZE)
     }
 
-    /// A writer waits for a reader of a VMA with two page tables. The reader has locked it in the
-    /// way that `lock` does.
-    fn a_writer_waits(lock: impl for<'a> FnOnce(VmaIter<'a>) -> Result<Option<At<'a>>>) -> Result {
+    /// Makes a writer wait for a reader of a VMA with two page tables, which the reader has locked
+    /// in the way that `lock` does. Returns how many pages the reader looks at.
+    ///
+    /// Returns [`None`] if no writer can come, because there is no other CPU.
+    fn beside_a_writer(
+        parts: u32,
+        lock: impl for<'a> FnOnce(VmaIter<'a>) -> Result<Option<At<'a>>>,
+    ) -> Result<Option<usize>> {
         let mm = TestMm::attach()?;
         mm.populate(pages(0..1024))?;
         let writer = match mm.writer_on_another_cpu(|mm| mm.unmap(pages(0..1024))) {
-            // Without another CPU no writer can come.
-            Err(error) if error == ENODEV => return Ok(()),
+            Err(error) if error == ENODEV => return Ok(None),
             writer => writer?,
         };
         let mut state = VmaIterState::new();
@@ -759,21 +766,32 @@ mod page_walk {
 
         writer.start();
         let waits = soon(|| Pinned::is_contended(&at));
-        let looked_at_one = looks_at_one(at);
+        let pages = looks_at(at, parts);
         writer.finish()?;
         assert!(waits);
-        assert!(looked_at_one);
-        Ok(())
+        Ok(Some(pages.ok_or(EINVAL)?))
     }
 
     #[test]
     fn a_writer_waits_for_the_vma() -> Result {
-        a_writer_waits(|iter| walk::first(iter, 0))
+        let pages = beside_a_writer(0, |iter| walk::first(iter, 0))?;
+        assert!(matches!(pages, None | Some(128)));
+        Ok(())
     }
 
     #[test]
     fn a_writer_waits_for_mmap_lock() -> Result {
-        a_writer_waits(|iter| Ok(iter.find_under_mmap_lock(0)?.map(At::Mmap)))
+        let pages = beside_a_writer(0, |iter| Ok(iter.find_under_mmap_lock(0)?.map(At::Mmap)))?;
+        assert!(matches!(pages, None | Some(128)));
+        Ok(())
+    }
+
+    /// The reader has just let a writer go first.
+    #[test]
+    fn another_writer_waits() -> Result {
+        let pages = beside_a_writer(3, |iter| walk::first(iter, 0))?;
+        assert!(matches!(pages, None | Some(512)));
+        Ok(())
     }
 
     #[test]
@@ -791,11 +809,38 @@ mod page_walk {
         let spawned = workqueue::system().try_spawn(GFP_ATOMIC, || ());
         let guard = preempt::disable_unless_rt();
         let waits = soon(|| guard.need_resched());
-        let looked_at_one = looks_at_one(at);
+        let pages = looks_at(at, 0);
         drop(guard);
         spawned?;
         assert!(waits);
-        assert!(looked_at_one);
+        assert_eq!(pages, Some(128));
+        Ok(())
+    }
+
+    /// Pages are made a huge page when a part of them has been looked at.
+    #[cfg(all(CONFIG_TRANSPARENT_HUGEPAGE, CONFIG_ADVISE_SYSCALLS))]
+    #[test]
+    fn a_part_of_a_huge_page() -> Result {
+        let mm = TestMm::attach()?;
+        mm.populate(pages(0..512))?;
+        let mut state = VmaIterState::new();
+        let mut stats = MemSizeStats::new();
+        let mut budget = Budget::FULL;
+
+        let at: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
+        let reached = stats.add(&at, pages(0..128), &mut budget);
+        drop(at);
+        assert_eq!(reached, Some(pages(0..128).end));
+        mm.collapse(pages(0..512))?;
+
+        budget = Budget::FULL;
+        let at: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
+        let reached = stats.add(&at, pages(128..512), &mut budget);
+        drop(at);
+        assert_eq!(reached, Some(pages(0..512).end));
+        assert_eq!(stats.resident(), 512 * PAGE_SIZE);
+        // It has no entries that were looked at.
+        assert!(*budget.of_pages().0 > 4 * 512 - 384);
         Ok(())
     }
 }

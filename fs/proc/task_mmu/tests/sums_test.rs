@@ -40,6 +40,8 @@ struct Added {
     times: [u32; END],
     ids: [u32; END],
     pieces: usize,
+    /// In how many pieces the reader does not see at once that others wait.
+    unseeing: usize,
     /// How many entries each VMA says to have that is added at once.
     entries: u32,
 }
@@ -50,6 +52,7 @@ impl Added {
             times: [0; END],
             ids: [0; END],
             pieces: 0,
+            unseeing: 0,
             entries: 0,
         }
     }
@@ -87,11 +90,12 @@ impl<'a, const VMA_LOCKS: bool> Sum<Scripted<'a, VMA_LOCKS>> for Added {
             return None;
         }
 
+        let (left, parts) = budget.of_pages();
         self.pieces += 1;
+        self.unseeing += usize::from(core::mem::take(parts) > 0);
         let end = if vma.id < SLEEPY {
             range.start + 1
         } else {
-            let left = budget.entries();
             *left = left.saturating_sub(self.entries);
             range.end
         };
@@ -242,6 +246,7 @@ mod tests {
         assert_eq!(range, Ok((10, 40)));
         assert!(added.is(AB));
         assert_eq!(added.pieces, 20);
+        assert_eq!(added.unseeing, 0);
         assert_eq!(space.relaxed.get(), 18);
         assert_eq!(gave_way(&space), 0);
         assert_clean!(space);
@@ -273,6 +278,7 @@ mod tests {
             assert!(added.is(vmas));
             // At the end of a VMA the lock is released anyway.
             assert!(gave_way(&space) >= 18);
+            assert!(vmas != AB || added.unseeing == gave_way(&space));
             assert!(space.moments[Moment::Wait as usize].get() >= 18);
             assert_clean!(space);
         }
