@@ -76,8 +76,9 @@ impl<'a, S: PageStats> Sum<Pinned<'a>> for S {
         if is_untouched(at.vma()) {
             return Some(range.end);
         }
+        let mmap_locked = matches!(at, At::Mmap(_));
         let (entries, parts) = budget.of_pages();
-        self.gather_some(at.vma(), range, entries, parts)
+        self.gather_some(at.vma(), range, mmap_locked, entries, parts)
     }
 
     fn add_asleep(&mut self, held: &Held<'a>, range: Range<usize>) -> usize {

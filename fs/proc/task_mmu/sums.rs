@@ -21,10 +21,11 @@
 //! From the lock of a VMA to its unlock the reader is in an RCU section, where it does not lose its
 //! CPU, except on `PREEMPT_RT`. After each part of a page table it looks whether a writer waits for
 //! the VMA, or another task for the CPU, and lets go of both if so. So each of them waits for the
-//! look at one part, whatever the priority of the reader is, and whatever other tasks do.
+//! look at one part, or as much as a page table, whatever the priority of the reader is, and
+//! whatever other tasks do.
 //!
 //! Beside a writer that comes back at once the reader would get on by one part each time. So after
-//! a writer that it has let go first it looks at as many entries as a page table has before it
+//! a writer that it has let go first it may look at as many entries as a page table has before it
 //! sees that others wait.
 //!
 //! A reader that had locked what a writer waits for goes on when the writer is done. Where VMAs

@@ -41,6 +41,8 @@ struct walk_stop {
 	 */
 	bool in_parts;
 	unsigned int parts;
+	/* Is it mmap_lock that others may wait for then, or the lock of the VMA? */
+	bool mmap_locked;
 	/* Where the walk has ended. */
 	unsigned long addr;
 };

@@ -26,7 +26,8 @@ pub(crate) trait PageStats {
 
     /// Adds what is mapped from the start of `range` on, which has to be in the VMA: as much as can
     /// be seen in `left` entries of page tables, or less if somebody waits for what is locked or
-    /// for the CPU. That is not seen in the first `parts` of page tables. Both are reduced.
+    /// for the CPU. That is not seen in the first `parts` of page tables. Both are reduced. What is
+    /// locked is `mmap_lock` if `mmap_locked`, and otherwise the VMA.
     ///
     /// Returns the address where this has ended, above the start of `range`, or [`None`], with
     /// nothing added, if more than page tables have to be looked at.
@@ -37,6 +38,7 @@ pub(crate) trait PageStats {
         &mut self,
         vma: &VmaRef,
         range: Range<usize>,
+        mmap_locked: bool,
         left: &mut u32,
         parts: &mut u32,
     ) -> Option<usize>;
@@ -132,6 +134,7 @@ pub(crate) mod smaps {
             &mut self,
             vma: &VmaRef,
             range: Range<usize>,
+            mmap_locked: bool,
             left: &mut u32,
             parts: &mut u32,
         ) -> Option<usize> {
@@ -139,6 +142,7 @@ pub(crate) mod smaps {
                 return Some(range.end);
             }
 
+            self.0.stop.mmap_locked = mmap_locked;
             // SAFETY: By the type invariants the VMA is valid, and its lock or `mmap_lock` is held
             // for reading, for as long as it is borrowed, which is longer than the call. The range
             // is inside of the VMA. The statistics, `left` and `parts` are borrowed mutably.
@@ -352,6 +356,7 @@ pub(crate) mod numa {
             &mut self,
             vma: &VmaRef,
             range: Range<usize>,
+            mmap_locked: bool,
             left: &mut u32,
             parts: &mut u32,
         ) -> Option<usize> {
@@ -359,6 +364,7 @@ pub(crate) mod numa {
                 return Some(range.end);
             }
 
+            self.0.stop.mmap_locked = mmap_locked;
             // SAFETY: By the type invariants the VMA is valid, and its lock or `mmap_lock` is held
             // for reading, for as long as it is borrowed, which is longer than the call. The range
             // is inside of the VMA. The statistics, `left` and `parts` are borrowed mutably.

@@ -604,7 +604,9 @@ mod tests {
     CONFIG_PER_VMA_LOCK,
     CONFIG_PROC_PAGE_MONITOR,
     CONFIG_64BIT,
-    CONFIG_PAGE_SIZE_4KB
+    CONFIG_PAGE_SIZE_4KB,
+    // Page tables have 256 entries.
+    not(CONFIG_S390)
 ))]
 #[kunit_tests(task_mmu_page_walk)]
 mod page_walk {
@@ -651,10 +653,8 @@ mod page_walk {
             let added = self.stats.add(at, range, budget);
             let pages = (self.stats.resident() - before) / PAGE_SIZE;
 
-            // There is room for all of them.
-            self.calls
-                .push_within_capacity((at.section(), pages))
-                .ok()?;
+            // That each has found room is seen from the number of pages.
+            let _ = self.calls.push_within_capacity((at.section(), pages));
             added
         }
 
@@ -713,13 +713,15 @@ mod page_walk {
         for _ in 0..ATTEMPTS {
             let mut sum = Sections {
                 stats: MemSizeStats::new(),
-                calls: KVec::with_capacity(TABLES, GFP_KERNEL)?,
+                calls: KVec::with_capacity(TABLES * 4 + 1, GFP_KERNEL)?,
             };
             let mut state = VmaIterState::new();
             let range = sums::sum_all::<Pinned<'_>, _>(VmaIter::new(&mm, &mut state), &mut sum)?;
 
             assert_eq!(range, pages(0..TABLES * 512));
             assert_eq!(sum.stats.resident(), TABLES * 512 * PAGE_SIZE);
+            let noted = sum.calls.iter().map(|&(_, pages)| pages);
+            assert_eq!(noted.sum::<usize>(), TABLES * 512);
             let (mut last, mut added) = (None, 0);
             for &(section, pages) in sum.calls.iter() {
                 added = pages + if section == last { added } else { 0 };
@@ -831,7 +833,14 @@ mod page_walk {
         let reached = stats.add(&at, pages(0..128), &mut budget);
         drop(at);
         assert_eq!(reached, Some(pages(0..128).end));
-        mm.collapse(pages(0..512))?;
+        let mut collapsed = Err(EAGAIN);
+        for _ in 0..ATTEMPTS {
+            collapsed = mm.collapse(pages(0..512));
+            if collapsed != Err(EAGAIN) {
+                break;
+            }
+        }
+        collapsed?;
 
         budget = Budget::FULL;
         let at: At<'_> = walk::first(VmaIter::new(&mm, &mut state), 0)?.ok_or(ENOENT)?;
