@@ -16,6 +16,12 @@ use kernel::{
     prelude::*,
 };
 
+#[cfg(CONFIG_PER_VMA_LOCK)]
+use kernel::{
+    processor::cpu_relax,
+    time::{Delta, Instant, Monotonic},
+};
+
 pub(crate) const R: u32 = PROT_READ;
 pub(crate) const RW: u32 = PROT_READ | PROT_WRITE;
 
@@ -44,6 +50,20 @@ fn first_from(mm: &TestMm, pos: usize) -> Result<Option<Range<usize>>> {
     Ok(at.map(|at| at.range()))
 }
 
+/// Returns whether `done` returns `true` within some seconds.
+#[cfg(CONFIG_PER_VMA_LOCK)]
+fn soon(done: impl Fn() -> bool) -> bool {
+    let begin = Instant::<Monotonic>::now();
+
+    while !done() {
+        if begin.elapsed() > Delta::from_secs(5) {
+            return false;
+        }
+        cpu_relax();
+    }
+    true
+}
+
 #[kunit_tests(task_mmu_maps)]
 mod tests {
     use super::*;
@@ -53,9 +73,8 @@ mod tests {
     #[cfg(CONFIG_PER_VMA_LOCK)]
     use kernel::{
         mm::{test_mm::Writer, vma_iter::StartReadError},
-        processor::cpu_relax,
         sync::rcu::synchronize_rcu,
-        time::{delay::udelay, Delta, Instant, Monotonic},
+        time::delay::udelay,
     };
 
     #[cfg(all(CONFIG_PER_VMA_LOCK, CONFIG_PROC_PAGE_MONITOR))]
@@ -354,14 +373,7 @@ mod tests {
     #[cfg(CONFIG_PER_VMA_LOCK)]
     fn waits_for(writer: &Writer, held: &Held<'_>) -> bool {
         writer.start();
-        let begin = Instant::<Monotonic>::now();
-        loop {
-            match held {
-                Held::Vma(vma) if vma.is_contended() => return true,
-                _ if begin.elapsed() > Delta::from_secs(5) => return false,
-                _ => cpu_relax(),
-            }
-        }
+        soon(|| matches!(held, Held::Vma(vma) if vma.is_contended()))
     }
 
     /// Returns in how many of these rounds a writer waits for a reader without going to sleep. The
@@ -617,29 +629,10 @@ mod page_walk {
         sums::{self, Sum},
         walk::{AddressSpace, Budget},
     };
-    use kernel::{
-        mm::vma_iter::RcuSection,
-        preempt,
-        processor::cpu_relax,
-        time::{Delta, Instant, Monotonic},
-        workqueue,
-    };
+    use kernel::{mm::vma_iter::RcuSection, preempt, workqueue};
 
     /// How often a test tries what another task that is to run may spoil.
     const ATTEMPTS: usize = 50;
-
-    /// Returns whether `done` returns `true` within some seconds.
-    fn soon(done: impl Fn() -> bool) -> bool {
-        let begin = Instant::<Monotonic>::now();
-
-        while !done() {
-            if begin.elapsed() > Delta::from_secs(5) {
-                return false;
-            }
-            cpu_relax();
-        }
-        true
-    }
 
     /// A sum that counts the calls in each RCU section.
     struct Sections {
