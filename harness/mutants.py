@@ -145,7 +145,7 @@ MUTANTS = [
     Mutant("huge-page-added-whole", "adds a huge page whole of which a part was added",
            TASK_MMU, "\tif (size != HPAGE_PMD_SIZE) {\n", "\tif (!size) {\n"),
     Mutant("rcu-kept-for-page-tables", "looks at five page tables in an RCU section",
-           f"{MODULE}/walk.rs", "const ENTRIES: u32 = 4 * 512;", "const ENTRIES: u32 = 5 * 512;"),
+           f"{MODULE}/walk.rs", "entries: 4 * Self::PAGE_TABLE,", "entries: 5 * Self::PAGE_TABLE,"),
     Mutant("writer-not-waited-for", "does not wait until the writer is done for which it has let go",
            f"{MODULE}/walk.rs", "        A::count(&idle, pos, Event::GiveWay);\n        idle = A::wait(idle)?;\n",
            "        A::count(&idle, pos, Event::GiveWay);\n        if pos == 0 {\n"

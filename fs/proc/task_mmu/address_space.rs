@@ -77,8 +77,8 @@ impl<'a, S: PageStats> Sum<Pinned<'a>> for S {
             return Some(range.end);
         }
         let mmap_locked = matches!(at, At::Mmap(_));
-        let (entries, parts) = budget.of_pages();
-        self.gather_some(at.vma(), range, mmap_locked, entries, parts)
+        let Budget { entries, lets_go } = budget;
+        self.gather_some(at.vma(), range, *lets_go, mmap_locked, entries)
     }
 
     fn add_asleep(&mut self, held: &Held<'a>, range: Range<usize>) -> usize {

@@ -35,13 +35,9 @@ struct walk_stop {
 	 * has a reference, is the last user of the mm?
 	 */
 	bool may_stop;
-	/*
-	 * Break off within a page table, after a part of it, where others wait? The first
-	 * @parts of them are looked at all the same.
-	 */
-	bool in_parts;
-	unsigned int parts;
-	/* Is it mmap_lock that others may wait for then, or the lock of the VMA? */
+	/* Break off after a part of a page table where others wait? */
+	bool lets_go;
+	/* Is it mmap_lock that they may wait for then, or the lock of the VMA? */
 	bool mmap_locked;
 	/* Where the walk has ended. */
 	unsigned long addr;
@@ -129,8 +125,7 @@ unsigned long smaps_gather(struct vm_area_struct *vma,
 			   unsigned long end, bool mmap_locked);
 unsigned long smaps_gather_some(struct vm_area_struct *vma,
 				struct mem_size_stats *mss, unsigned long start,
-				unsigned long end, unsigned int *left,
-				unsigned int *parts);
+				unsigned long end, unsigned int *left);
 void smaps_add_pages(struct mem_size_stats *mss);
 
 /* What an entry of smaps says of a VMA beside its first line and the sums. */
@@ -167,7 +162,7 @@ unsigned long numa_maps_gather(struct vm_area_struct *vma, struct numa_maps *md,
 			       unsigned long start, unsigned long end, bool mmap_locked);
 unsigned long numa_maps_gather_some(struct vm_area_struct *vma, struct numa_maps *md,
 				    unsigned long start, unsigned long end,
-				    unsigned int *left, unsigned int *parts);
+				    unsigned int *left);
 #endif
 
 /* What a reader may meet. */

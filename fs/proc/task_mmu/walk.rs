@@ -300,39 +300,30 @@ pub(crate) trait AddressSpace: Sized {
 /// What a reader may do before it leaves RCU for a moment.
 pub(crate) struct Budget {
     /// How many entries of page tables it may look at. What takes long otherwise counts as some.
-    entries: u32,
-    /// How many parts of page tables it looks at although others wait.
-    parts: u32,
+    pub(crate) entries: u32,
+    /// Whether it lets go within a VMA if it sees that others wait.
+    pub(crate) lets_go: bool,
 }
 
 impl Budget {
-    /// As many entries as four page tables have on most architectures.
-    const ENTRIES: u32 = 4 * 512;
+    /// As many entries as a page table has on most architectures.
+    const PAGE_TABLE: u32 = 512;
 
     /// To pass a VMA takes about as long as to look at so many entries.
     const VMA: u32 = 16;
 
-    /// With another one, as many parts as a page table has on most architectures.
-    const PARTS: u32 = 3;
-
     /// The budget of a reader that begins.
     pub(crate) const FULL: Self = Self {
-        entries: Self::ENTRIES,
-        parts: 0,
+        entries: 4 * Self::PAGE_TABLE,
+        lets_go: true,
     };
 
     /// The budget of a reader that has let a writer go first. One that comes back at once must not
     /// keep it from going on.
-    const AFTER_WRITER: Self = Self {
-        entries: Self::ENTRIES,
-        parts: Self::PARTS,
+    pub(crate) const AFTER_WRITER: Self = Self {
+        entries: Self::PAGE_TABLE,
+        lets_go: false,
     };
-
-    /// Returns how many entries may still be looked at, and how many parts although others wait.
-    #[inline]
-    pub(crate) fn of_pages(&mut self) -> (&mut u32, &mut u32) {
-        (&mut self.entries, &mut self.parts)
-    }
 }
 
 /// A reader that stands at a VMA. The variants tell what keeps the VMA from changing.

@@ -25,9 +25,9 @@ pub(crate) trait PageStats {
     fn gather<V: SleepableLock>(&mut self, vma: &V, range: Range<usize>) -> usize;
 
     /// Adds what is mapped from the start of `range` on, which has to be in the VMA: as much as can
-    /// be seen in `left` entries of page tables, or less if somebody waits for what is locked or
-    /// for the CPU. That is not seen in the first `parts` of page tables. Both are reduced. What is
-    /// locked is `mmap_lock` if `mmap_locked`, and otherwise the VMA.
+    /// be seen in `left` entries of page tables, by which that is reduced, or less if `lets_go` and
+    /// somebody waits for the CPU or for what is locked. That is `mmap_lock` if `mmap_locked`, and
+    /// otherwise the VMA.
     ///
     /// Returns the address where this has ended, above the start of `range`, or [`None`], with
     /// nothing added, if more than page tables have to be looked at.
@@ -38,9 +38,9 @@ pub(crate) trait PageStats {
         &mut self,
         vma: &VmaRef,
         range: Range<usize>,
+        lets_go: bool,
         mmap_locked: bool,
         left: &mut u32,
-        parts: &mut u32,
     ) -> Option<usize>;
 }
 
@@ -114,6 +114,7 @@ pub(crate) mod smaps {
             }
 
             self.0.stop.may_stop = true;
+            self.0.stop.lets_go = false;
             // SAFETY: By the safety requirements of `SleepableLock` the VMA is valid, and what is
             // said here to be locked is, for as long as it is borrowed. The range is inside of the
             // VMA. The statistics are borrowed mutably.
@@ -134,27 +135,21 @@ pub(crate) mod smaps {
             &mut self,
             vma: &VmaRef,
             range: Range<usize>,
+            lets_go: bool,
             mmap_locked: bool,
             left: &mut u32,
-            parts: &mut u32,
         ) -> Option<usize> {
             if !is_in(&range, vma) {
                 return Some(range.end);
             }
 
+            self.0.stop.lets_go = lets_go;
             self.0.stop.mmap_locked = mmap_locked;
             // SAFETY: By the type invariants the VMA is valid, and its lock or `mmap_lock` is held
             // for reading, for as long as it is borrowed, which is longer than the call. The range
-            // is inside of the VMA. The statistics, `left` and `parts` are borrowed mutably.
+            // is inside of the VMA. The statistics and `left` are borrowed mutably.
             let end = unsafe {
-                bindings::smaps_gather_some(
-                    vma.as_ptr(),
-                    &mut self.0,
-                    range.start,
-                    range.end,
-                    left,
-                    parts,
-                )
+                bindings::smaps_gather_some(vma.as_ptr(), &mut self.0, range.start, range.end, left)
             };
             (end != range.start).then_some(end)
         }
@@ -336,6 +331,7 @@ pub(crate) mod numa {
             }
 
             self.0.stop.may_stop = true;
+            self.0.stop.lets_go = false;
             // SAFETY: By the safety requirements of `SleepableLock` the VMA is valid, and what is
             // said here to be locked is, for as long as it is borrowed. The range is inside of the
             // VMA. The statistics are borrowed mutably.
@@ -356,18 +352,19 @@ pub(crate) mod numa {
             &mut self,
             vma: &VmaRef,
             range: Range<usize>,
+            lets_go: bool,
             mmap_locked: bool,
             left: &mut u32,
-            parts: &mut u32,
         ) -> Option<usize> {
             if !is_in(&range, vma) {
                 return Some(range.end);
             }
 
+            self.0.stop.lets_go = lets_go;
             self.0.stop.mmap_locked = mmap_locked;
             // SAFETY: By the type invariants the VMA is valid, and its lock or `mmap_lock` is held
             // for reading, for as long as it is borrowed, which is longer than the call. The range
-            // is inside of the VMA. The statistics, `left` and `parts` are borrowed mutably.
+            // is inside of the VMA. The statistics and `left` are borrowed mutably.
             let end = unsafe {
                 bindings::numa_maps_gather_some(
                     vma.as_ptr(),
@@ -375,7 +372,6 @@ pub(crate) mod numa {
                     range.start,
                     range.end,
                     left,
-                    parts,
                 )
             };
             (end != range.start).then_some(end)

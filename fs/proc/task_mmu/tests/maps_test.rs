@@ -677,7 +677,7 @@ mod page_walk {
             for _ in 0..ATTEMPTS {
                 let mut stats = MemSizeStats::new();
                 let mut budget = Budget::FULL;
-                *budget.of_pages().0 = 512;
+                budget.entries = 512;
                 let iter = VmaIter::new(&mm, &mut state);
                 let at: At<'_> = walk::first(iter, from)?.ok_or(ENOENT)?;
                 reached = stats.add(&at, all.clone(), &mut budget);
@@ -686,7 +686,7 @@ mod page_walk {
                 let added = stats.resident();
                 assert_eq!(reached, Some(from + added));
                 if reached == Some(to) {
-                    assert_eq!(*budget.of_pages().0 as usize, 512 - added / PAGE_SIZE);
+                    assert_eq!(budget.entries as usize, 512 - added / PAGE_SIZE);
                     break;
                 }
             }
@@ -730,14 +730,11 @@ mod page_walk {
         Ok(())
     }
 
-    /// Returns how many pages a reader looks at that has locked a VMA, if others wait. It may look
-    /// at so many parts of page tables all the same.
-    fn looks_at(at: At<'_>, parts: u32) -> Option<usize> {
+    /// Returns how many pages a reader looks at that has locked a VMA, if others wait.
+    fn looks_at(at: At<'_>, mut budget: Budget) -> Option<usize> {
         let all = at.range();
         let mut stats = MemSizeStats::new();
-        let mut budget = Budget::FULL;
 
-        *budget.of_pages().1 = parts;
         let reached = stats.add(&at, all.clone(), &mut budget)?;
         (stats.resident() == reached - all.start).then_some(stats.resident() / PAGE_SIZE)
     }
@@ -747,7 +744,7 @@ mod page_walk {
     ///
     /// Returns [`None`] if no writer can come, because there is no other CPU.
     fn beside_a_writer(
-        parts: u32,
+        budget: Budget,
         lock: impl for<'a> FnOnce(VmaIter<'a>) -> Result<Option<At<'a>>>,
     ) -> Result<Option<usize>> {
         let mm = TestMm::attach()?;
@@ -761,7 +758,7 @@ mod page_walk {
 
         writer.start();
         let waits = soon(|| Pinned::is_contended(&at));
-        let pages = looks_at(at, parts);
+        let pages = looks_at(at, budget);
         writer.finish()?;
         assert!(waits);
         Ok(Some(pages.ok_or(EINVAL)?))
@@ -769,14 +766,16 @@ mod page_walk {
 
     #[test]
     fn a_writer_waits_for_the_vma() -> Result {
-        let pages = beside_a_writer(0, |iter| walk::first(iter, 0))?;
+        let pages = beside_a_writer(Budget::FULL, |iter| walk::first(iter, 0))?;
         assert!(matches!(pages, None | Some(128)));
         Ok(())
     }
 
     #[test]
     fn a_writer_waits_for_mmap_lock() -> Result {
-        let pages = beside_a_writer(0, |iter| Ok(iter.find_under_mmap_lock(0)?.map(At::Mmap)))?;
+        let pages = beside_a_writer(Budget::FULL, |iter| {
+            Ok(iter.find_under_mmap_lock(0)?.map(At::Mmap))
+        })?;
         assert!(matches!(pages, None | Some(128)));
         Ok(())
     }
@@ -784,7 +783,7 @@ mod page_walk {
     /// The reader has just let a writer go first.
     #[test]
     fn another_writer_waits() -> Result {
-        let pages = beside_a_writer(3, |iter| walk::first(iter, 0))?;
+        let pages = beside_a_writer(Budget::AFTER_WRITER, |iter| walk::first(iter, 0))?;
         assert!(matches!(pages, None | Some(512)));
         Ok(())
     }
@@ -804,7 +803,7 @@ mod page_walk {
         let spawned = workqueue::system().try_spawn(GFP_ATOMIC, || ());
         let guard = preempt::disable_unless_rt();
         let waits = soon(|| guard.need_resched());
-        let pages = looks_at(at, 0);
+        let pages = looks_at(at, Budget::FULL);
         drop(guard);
         spawned?;
         assert!(waits);
@@ -842,7 +841,7 @@ mod page_walk {
         assert_eq!(reached, Some(pages(0..512).end));
         assert_eq!(stats.resident(), 512 * PAGE_SIZE);
         // It has no entries that were looked at.
-        assert!(*budget.of_pages().0 > 4 * 512 - 384);
+        assert!(budget.entries > 4 * 512 - 384);
         Ok(())
     }
 }

@@ -40,8 +40,8 @@ struct Added {
     times: [u32; END],
     ids: [u32; END],
     pieces: usize,
-    /// In how many pieces the reader does not see at once that others wait.
-    unseeing: usize,
+    /// How many pieces are the first after a writer that the reader has let go first.
+    after_writer: usize,
     /// How many entries each VMA says to have that is added at once.
     entries: u32,
 }
@@ -52,7 +52,7 @@ impl Added {
             times: [0; END],
             ids: [0; END],
             pieces: 0,
-            unseeing: 0,
+            after_writer: 0,
             entries: 0,
         }
     }
@@ -90,13 +90,13 @@ impl<'a, const VMA_LOCKS: bool> Sum<Scripted<'a, VMA_LOCKS>> for Added {
             return None;
         }
 
-        let (left, parts) = budget.of_pages();
         self.pieces += 1;
-        self.unseeing += usize::from(core::mem::take(parts) > 0);
+        let is_new = budget.entries == Budget::AFTER_WRITER.entries;
+        self.after_writer += usize::from(!budget.lets_go && is_new);
         let end = if vma.id < SLEEPY {
             range.start + 1
         } else {
-            *left = left.saturating_sub(self.entries);
+            budget.entries = budget.entries.saturating_sub(self.entries);
             range.end
         };
         if vma.id < UNTOUCHED {
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(range, Ok((10, 40)));
         assert!(added.is(AB));
         assert_eq!(added.pieces, 20);
-        assert_eq!(added.unseeing, 0);
+        assert_eq!(added.after_writer, 0);
         assert_eq!(space.relaxed.get(), 18);
         assert_eq!(gave_way(&space), 0);
         assert_clean!(space);
@@ -278,7 +278,7 @@ mod tests {
             assert!(added.is(vmas));
             // At the end of a VMA the lock is released anyway.
             assert!(gave_way(&space) >= 18);
-            assert!(vmas != AB || added.unseeing == gave_way(&space));
+            assert!(vmas != AB || added.after_writer == gave_way(&space));
             assert!(space.moments[Moment::Wait as usize].get() >= 18);
             assert_clean!(space);
         }

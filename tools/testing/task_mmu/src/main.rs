@@ -104,7 +104,7 @@ impl<'a> sums::Sum<Model<'a>> for Added {
         budget: &mut Budget,
     ) -> Option<usize> {
         model::arrived_at(at);
-        *budget.of_pages().0 -= 1;
+        budget.entries -= 1;
         match model::area_at(at).kind {
             EMPTY => Some(range.end),
             SMALL => Some(self.put(range, SMALL, || false)),
