@@ -105,6 +105,8 @@ MUTANTS = [
            "lib/maple_tree.c", "rewalked:\n\tif (likely(mas_is_active(mas)))\n\t\tgoto retry;\n\n"
            "\t/* By now there is no node: the tree is empty, or has an entry at 0 only. */\n\tmas->status",
            "rewalked:\n\tif (likely(mas->tree))\n\t\tgoto retry;\n\n\tmas->status"),
+    Mutant("leaf-that-was-replaced", "goes on in a leaf of the tree that is dead",
+           "lib/maple_tree.c", "\tif (unlikely(ma_dead_node(node)) || index > max)\n", "\tif (index > max)\n"),
     Mutant("cpu-kept-in-rcu", "stays in RCU although another task is to run",
            f"{MODULE}/walk.rs", "            if A::need_resched(&rcu) {",
            "            if A::need_resched(&rcu) && pos == 1 {"),
@@ -131,6 +133,8 @@ MUTANTS = [
            TASK_MMU, "\t\tbudget -= min(budget, cost);\n", "\t\tbudget -= min(budget, 0 * cost);\n"),
     Mutant("page-table-too-many", "looks at more entries than it may",
            TASK_MMU, "\t\t\tif (addr != start && cost > budget)\n", "\t\t\tif (addr != start && cost > 2 * budget)\n"),
+    Mutant("table-of-pmds-kept", "looks for page tables in the table of those before",
+           TASK_MMU, "\t\tif (!pud || !(addr & ~PUD_MASK))\n", "\t\tif (!pud)\n"),
     Mutant("writer-not-seen", "looks at the next page table although a writer waits for the VMA",
            TASK_MMU, "\t\t\t\t\t\t      vma_lock_is_contended(walk->vma));\n", "\t\t\t\t\t\t      false);\n"),
     Mutant("writer-of-mmap-lock-not-seen", "looks at the next page table although a writer waits for mmap_lock",

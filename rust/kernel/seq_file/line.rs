@@ -249,10 +249,15 @@ impl Line<'_> {
     /// Writes a number in hexadecimal, with at least `width` digits. `width` must be 1 to 8.
     ///
     /// Mirrors `seq_put_hex_ll`.
-    #[inline]
+    #[inline(always)]
     pub fn put_hexadecimal(&mut self, value: u64, width: usize) {
         if self.room() < Self::DIGITS {
             return self.put_at_the_end(|line| line.put_hexadecimal(value, width));
+        }
+        // Most numbers of devices.
+        if let (Ok(byte), 2) = (u8::try_from(value), width) {
+            // SAFETY: There is room for more digits than these.
+            return unsafe { self.push(PAIRS[usize::from(byte)], 2) };
         }
         let digits = digits(value, width);
         let low = hexadecimal(value as u32);
@@ -409,22 +414,18 @@ impl Line<'_> {
     /// Mirrors `seq_setwidth` with one less than `column`, and `seq_pad`.
     #[inline]
     pub fn pad_to(&mut self, column: usize) {
+        // More than stand before any name, and few enough to be written without a loop.
+        const SPACES: usize = 40;
+
         let missing = column.saturating_sub(self.column()).max(1);
+        if missing <= SPACES && SPACES <= self.room() {
+            // SAFETY: There is room for all spaces, and those that count are written.
+            return unsafe { self.push([b' '; SPACES], missing) };
+        }
         if missing > self.room() {
             return self.overflow();
         }
-        // SAFETY: There is room for it.
-        unsafe {
-            let end = self.at.add(missing);
-            while end as usize - self.at as usize >= 8 {
-                self.at.cast::<[u8; 8]>().write([b' '; 8]);
-                self.at = self.at.add(8);
-            }
-            while self.at < end {
-                self.at.write(b' ');
-                self.at = self.at.add(1);
-            }
-        }
+        (0..missing).for_each(|_| self.put(b" "));
     }
 
     /// Returns where what was written from `column` on stands.

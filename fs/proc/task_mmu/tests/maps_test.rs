@@ -695,6 +695,20 @@ mod page_walk {
         Ok(())
     }
 
+    /// The entries for the page tables of a VMA are in two tables.
+    #[test]
+    fn two_tables_of_pmds() -> Result {
+        const GIB: usize = ((1 << 30) - BASE) / PAGE_SIZE;
+        let mm = TestMm::attach()?;
+        mm.populate(pages(GIB - 3..GIB + 517))?;
+        let mut stats = MemSizeStats::new();
+        let mut state = VmaIterState::new();
+
+        sums::sum_all::<Pinned<'_>, _>(VmaIter::new(&mm, &mut state), &mut stats)?;
+        assert_eq!(stats.resident(), 520 * PAGE_SIZE);
+        Ok(())
+    }
+
     /// A reader keeps a VMA for which nobody waits, but leaves RCU after four page tables.
     #[test]
     fn four_page_tables_in_an_rcu_section() -> Result {
