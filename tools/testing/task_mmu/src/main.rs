@@ -109,7 +109,7 @@ impl<'a> sums::Sum<Model<'a>> for Added {
             EMPTY => Some(range.end),
             SMALL => Some(self.put(range, SMALL, || false)),
             SLEEPY => None,
-            kind => Some(self.put(range, kind, || Model::is_contended(at))),
+            kind => Some(self.put(range, kind, || budget.lets_go && Model::is_contended(at))),
         }
     }
 
