@@ -256,7 +256,8 @@ impl Line<'_> {
         }
         // Most numbers of devices.
         if let (Ok(byte), 2) = (u8::try_from(value), width) {
-            // SAFETY: There is room for more digits than these.
+            // SAFETY: As was just checked, there is room for `DIGITS` bytes, more than these two. The
+            // buffer is only written by this line, which is borrowed mutably.
             return unsafe { self.push(PAIRS[usize::from(byte)], 2) };
         }
         let digits = digits(value, width);
@@ -419,7 +420,8 @@ impl Line<'_> {
 
         let missing = column.saturating_sub(self.column()).max(1);
         if missing <= SPACES && SPACES <= self.room() {
-            // SAFETY: There is room for all spaces, and those that count are written.
+            // SAFETY: As was just checked, there is room for `SPACES` bytes, and `missing` is not above
+            // that. The buffer is only written by this line, which is borrowed mutably.
             return unsafe { self.push([b' '; SPACES], missing) };
         }
         if missing > self.room() {
