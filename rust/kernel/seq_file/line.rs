@@ -256,8 +256,8 @@ impl Line<'_> {
         }
         // Most numbers of devices.
         if let (Ok(byte), 2) = (u8::try_from(value), width) {
-            // SAFETY: As was just checked, there is room for `DIGITS` bytes, more than these two. The
-            // buffer is only written by this line, which is borrowed mutably.
+            // SAFETY: There is room for `DIGITS` bytes, more than these two, and only this line,
+            // which is borrowed mutably, writes to the buffer.
             return unsafe { self.push(PAIRS[usize::from(byte)], 2) };
         }
         let digits = digits(value, width);
@@ -420,8 +420,8 @@ impl Line<'_> {
 
         let missing = column.saturating_sub(self.column()).max(1);
         if missing <= SPACES && SPACES <= self.room() {
-            // SAFETY: As was just checked, there is room for `SPACES` bytes, and `missing` is not above
-            // that. The buffer is only written by this line, which is borrowed mutably.
+            // SAFETY: There is room for `SPACES` bytes, not less than `missing`, and only this
+            // line, which is borrowed mutably, writes to the buffer.
             return unsafe { self.push([b' '; SPACES], missing) };
         }
         if missing > self.room() {
