@@ -8,6 +8,7 @@ use crate::{
         page_walk::{is_untouched, PageStats},
         VmaMapping, //
     },
+    last_file::{LastFile, Seen},
     sums::{Mapping, Sum},
     walk::{AddressSpace, Budget, Event, LockError, StableVma},
 };
@@ -15,7 +16,7 @@ use core::{marker::PhantomData, ops::Range};
 use kernel::{
     mm::{
         virt::VmaRef,
-        vma_iter::{MmapVma, RcuSection, VmaIter},
+        vma_iter::{MmapVma, VmaIter},
         MmWithUser,
     },
     prelude::*,
@@ -27,6 +28,9 @@ pub(crate) struct Pinned<'a>(PhantomData<&'a MmWithUser>);
 
 /// A reader that stands at a VMA of an address space that is pinned for `'a`.
 pub(crate) type At<'a> = crate::walk::At<Pinned<'a>>;
+
+/// A reader that has found out what a VMA of such an address space is.
+pub(crate) type Next<'a> = crate::walk::Next<Pinned<'a>>;
 
 /// A reader that has left a VMA of such an address space.
 pub(crate) type Unlocked<'a> = crate::walk::Unlocked<Pinned<'a>>;
@@ -120,11 +124,15 @@ impl<'a> At<'a> {
         }
     }
 
-    /// Returns the RCU section in which the VMA is locked, if it is locked in one.
+    /// Returns the RCU section in which the VMA is locked, if it is locked in one, and the value of
+    /// `mm_lock_seq`.
     #[inline]
-    pub(crate) fn section(&self) -> Option<RcuSection> {
+    pub(crate) fn seen(&self) -> Option<Seen> {
         match self {
-            Self::Vma(locked) => Some(locked.section()),
+            Self::Vma(locked) => Some(Seen {
+                section: locked.section(),
+                sequence: Pinned::snapshot_locked(locked).sequence(),
+            }),
             Self::Mmap(_) => None,
         }
     }
@@ -182,9 +190,12 @@ impl StableVma for MmapVma<'_> {
 mod vma_locks {
     use super::*;
     use crate::abstractions::events::{FallbackReason, RetryReason};
+    use crate::abstractions::name::is_initial_heap_or_stack;
     use crate::walk::Reason;
     use kernel::mm::mmap_lock::MmapLockSpeculation;
-    use kernel::mm::vma_iter::{FoundVma, LockedVma, RcuVmaIter, SleepableVma, StartReadError};
+    use kernel::mm::vma_iter::{
+        FoundVma, LockedVma, RcuVmaIter, SleepableVma, StartReadError, VmaCopy,
+    };
     use kernel::processor::cpu_relax;
     use kernel::time::{delay::usleep_range_idle, Delta, Instant, Monotonic};
 
@@ -197,6 +208,13 @@ mod vma_locks {
 
     impl StableVma for LockedVma<'_> {
         #[inline]
+        fn range(&self) -> Range<usize> {
+            self.start()..self.end()
+        }
+    }
+
+    impl StableVma for VmaCopy {
+        #[inline(always)]
         fn range(&self) -> Range<usize> {
             self.start()..self.end()
         }
@@ -234,6 +252,8 @@ mod vma_locks {
         type Idle = VmaIter<'a>;
         type Rcu = RcuVmaIter<'a>;
         type Found = FoundVma<'a>;
+        type Copy = VmaCopy;
+        type Known = LastFile;
         type Locked = LockedVma<'a>;
         type Sleepable = SleepableVma<'a>;
         type MmapLocked = MmapVma<'a>;
@@ -285,6 +305,24 @@ mod vma_locks {
         #[inline]
         fn find(rcu: RcuVmaIter<'a>) -> Result<FoundVma<'a>, VmaIter<'a>> {
             rcu.next()
+        }
+
+        #[inline(always)]
+        fn copy(
+            found: FoundVma<'a>,
+            snapshot: &MmapLockSpeculation<'a>,
+            known: &LastFile,
+        ) -> Result<(VmaCopy, RcuVmaIter<'a>), FoundVma<'a>> {
+            let sequence = snapshot.sequence();
+            let has_name = |vma: &VmaCopy| {
+                vma.offset().is_none()
+                    && is_initial_heap_or_stack(snapshot.address_space(), &vma.range())
+            };
+
+            match found.copy(snapshot, |file| known.is_mapped(file, sequence)) {
+                Some(vma) if !has_name(&vma) => Ok((vma, found.pass())),
+                _ => Err(found),
+            }
         }
 
         #[inline]
@@ -394,12 +432,21 @@ mod vma_locks {
 #[cfg(not(CONFIG_PER_VMA_LOCK))]
 mod no_vma_locks {
     use super::*;
+    use kernel::mm::vma_iter::RcuSection;
 
     /// A state that is never reached.
     pub(crate) enum Never {}
 
     impl Never {
+        pub(super) fn sequence(&self) -> u32 {
+            match *self {}
+        }
+
         pub(super) fn section(&self) -> RcuSection {
+            match *self {}
+        }
+
+        pub(crate) fn offset(&self) -> Option<u64> {
             match *self {}
         }
 
@@ -426,6 +473,8 @@ mod no_vma_locks {
         type Idle = VmaIter<'a>;
         type Rcu = Never;
         type Found = Never;
+        type Copy = Never;
+        type Known = LastFile;
         type Locked = Never;
         type Sleepable = Never;
         type MmapLocked = MmapVma<'a>;
@@ -468,6 +517,14 @@ mod no_vma_locks {
 
         fn find(rcu: Never) -> Result<Never, VmaIter<'a>> {
             match rcu {}
+        }
+
+        fn copy(
+            found: Never,
+            _snapshot: &Never,
+            _known: &LastFile,
+        ) -> Result<(Never, Never), Never> {
+            match found {}
         }
 
         fn try_lock(found: Never) -> Result<Never, (LockError, VmaIter<'a>)> {

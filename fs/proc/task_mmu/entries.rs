@@ -26,7 +26,7 @@ impl<'s> Printed<'s> {
         self,
         last_pos: &mut LastPosition,
         index: &mut Index,
-    ) -> Result<Option<Record<'s>>> {
+    ) -> Result<Option<Record<At<'s>>>> {
         match self {
             Self::Vma(released) => last_pos.next_after_sleep(released, index),
             Self::LastVma(mm) => Ok(records::after_last_vma(mm, index)),

@@ -8,19 +8,33 @@ use kernel::{
     seq_file::{Line, Place}, //
 };
 
+#[cfg(CONFIG_PER_VMA_LOCK)]
+use kernel::prelude::*;
+
 /// What the last line about a file says of it, to be copied to the next line about it.
 ///
 /// It holds no reference. What is kept of the file are addresses and numbers, which are compared
-/// with those of another VMA while that is locked. They stand for the same file only in the RCU
-/// section in which they were noted, because a dentry and a mount are freed a grace period after
+/// with those of another VMA.
+///
+/// If that VMA is locked, the dentry and the mount tell. Their addresses stand for the same file
+/// only in the RCU section in which they were noted, because they are freed a grace period after
 /// their last user is gone. Within the section a dentry may have been unlinked, which [`PathSeq`]
 /// tells, and may have been given another inode, which has another number.
+///
+/// If that VMA is not locked, the address of the file tells, as long as `mm_lock_seq` is what it was
+/// before the path was looked up. So no writer has come since, the VMA of that line still maps the
+/// file, and the other one mapped it as well when the path was looked up. It is too late to lock
+/// that one when its line is begun, so that the line before must be one that stays in the buffer.
 #[derive(Default)]
 pub(crate) struct LastFile {
-    section: Option<RcuSection>,
+    seen: Option<Seen>,
+    /// Zero if the line may not stay in the buffer.
+    file: usize,
     dentry: usize,
     mount: usize,
     inode: u64,
+    /// What the text depends on, if it does not change at any moment.
+    has_path: bool,
     seq: PathSeq,
     place: Place,
     /// The column at which this text begins in its line.
@@ -31,41 +45,68 @@ pub(crate) struct LastFile {
     path: u32,
 }
 
+/// When a VMA was locked.
+#[derive(Clone, Copy)]
+pub(crate) struct Seen {
+    pub(crate) section: RcuSection,
+    /// What `mm_lock_seq` was then.
+    pub(crate) sequence: u32,
+}
+
 /// What a line says of a file, taken from the line before.
 pub(crate) struct SameFile<'a>(&'a LastFile);
 
 impl LastFile {
     /// Returns what the last line has said of `file`, if that stands in the buffer before the line
-    /// that begins now and is still right. The VMA of `file` is locked in `section`.
+    /// that begins now and is still right. The VMA of `file` is locked since before `seen`.
     ///
     /// What is returned may be printed when the VMA has been unlocked.
     #[inline]
     pub(crate) fn again(
-        &self,
+        &mut self,
         file: VmaFile<'_>,
-        section: Option<RcuSection>,
+        seen: Option<Seen>,
         line: &Line<'_>,
     ) -> Option<SameFile<'_>> {
         let path = file.path();
         let (dentry, mount) = path.address();
+        let (before, now) = (self.seen?, seen?);
 
-        let is_same = section.is_some()
-            && self.section == section
+        let is_same = before.section == now.section
+            && self.has_path
             && self.dentry == dentry
             && self.mount == mount
             && self.inode == file.inode()
             && line.is_before(self.place)
             && !path.has_changed_since(&self.seq);
-        is_same.then_some(SameFile(self))
+        if !is_same {
+            return None;
+        }
+        self.seen = seen;
+        self.file = stays(file, line);
+        Some(SameFile(self))
     }
 
-    /// Ends a line by what it says of `file`, whose VMA is locked in `section`: `MAJOR:MINOR
+    /// Returns whether a VMA maps the file of the last line. It is not locked. `file` is the address
+    /// of its file, which has not changed since `mm_lock_seq` was `sequence`, nor has that.
+    #[inline(always)]
+    pub(crate) fn is_mapped(&self, file: usize, sequence: u32) -> bool {
+        self.file == file && self.seen.is_some_and(|seen| seen.sequence == sequence)
+    }
+
+    /// Returns what the last line has said of its file.
+    #[inline(always)]
+    pub(crate) fn same(&self) -> SameFile<'_> {
+        SameFile(self)
+    }
+
+    /// Ends a line by what it says of `file`, whose VMA is locked since before `seen`: `MAJOR:MINOR
     /// INODE`, and the path at the column `column` or behind that.
     #[inline(never)]
     pub(crate) fn print(
         &mut self,
         file: VmaFile<'_>,
-        section: Option<RcuSection>,
+        seen: Option<Seen>,
         line: &mut Line<'_>,
         column: usize,
     ) {
@@ -80,7 +121,9 @@ impl LastFile {
 
         let (dentry, mount) = path.address();
         *self = Self {
-            section: section.filter(|_| seq.is_some()),
+            seen,
+            file: stays(file, line),
+            has_path: seq.is_some(),
             dentry,
             mount,
             inode: file.inode(),
@@ -90,6 +133,16 @@ impl LastFile {
             inode_end: (inode_end - start) as u32,
             path: (text - start) as u32,
         };
+    }
+}
+
+/// Returns the address of a file if what `line` says of it is going to stay in the buffer.
+#[inline]
+fn stays(file: VmaFile<'_>, line: &Line<'_>) -> usize {
+    if line.is_first() {
+        0
+    } else {
+        file.address()
     }
 }
 
@@ -107,5 +160,42 @@ impl SameFile<'_> {
                 line.put_copy_of(last.place, last.path as usize..last.place.len());
             });
         }
+    }
+}
+
+#[cfg(CONFIG_PER_VMA_LOCK)]
+#[kunit_tests(task_mmu_last_file)]
+mod tests {
+    use super::*;
+    use kernel::{
+        mm::{
+            test_mm::{TestMm, PROT_READ},
+            vma_iter::{VmaIter, VmaIterState},
+        },
+        page::PAGE_SIZE,
+    };
+
+    #[test]
+    fn a_file_is_known_until_a_writer_comes() -> Result {
+        let mm = TestMm::attach()?;
+        mm.map(0x1000_0000..0x1000_0000 + PAGE_SIZE, PROT_READ)?;
+        let mut state = VmaIterState::new();
+        let found = VmaIter::new(&mm, &mut state).enter_rcu(0).next();
+        let locked = found.ok().and_then(|found| found.start_read().ok());
+        let section = locked.map(|vma| vma.section()).ok_or(EAGAIN)?;
+        let last = LastFile {
+            seen: Some(Seen {
+                section,
+                sequence: 4,
+            }),
+            file: 0x1000,
+            ..LastFile::default()
+        };
+
+        assert!(last.is_mapped(0x1000, 4));
+        assert!(!last.is_mapped(0x1000, 6));
+        assert!(!last.is_mapped(0x2000, 4));
+        assert!(!LastFile::default().is_mapped(0, 0));
+        Ok(())
     }
 }

@@ -4,8 +4,9 @@
 
 use crate::{
     abstractions::name::{offset, VmaFile, VmaName},
-    address_space::{At, Unlocked},
+    address_space::{Next, Unlocked},
     last_file::LastFile,
+    walk::StableVma,
 };
 use core::ops::Range;
 use kernel::{
@@ -47,13 +48,31 @@ impl Fields {
     }
 }
 
-/// Prints the line of the VMA that `at` has locked, and unlocks it: before printing if everything
-/// has been copied, or stands in the line of `last_file`; otherwise after printing, because the VMA
-/// keeps the file open and may own the name.
+/// Prints the line of a VMA, and unlocks it if it is locked: before printing if everything has been
+/// copied, or stands in the line of `last_file`; otherwise after printing, because the VMA keeps
+/// the file open and may own the name.
 ///
 /// Mirrors `show_map_vma`.
 #[inline(always)]
-pub(crate) fn print<'s>(m: &SeqFile, at: At<'s>, last_file: &mut LastFile) -> Unlocked<'s> {
+pub(crate) fn print<'s>(m: &SeqFile, next: Next<'s>, last_file: &mut LastFile) -> Unlocked<'s> {
+    let at = match next {
+        Next::Copied(copied) => {
+            let vma = copied.vma();
+            let fields = Fields {
+                range: vma.range(),
+                columns: columns(vma.flags()),
+            };
+            let offset = vma.offset();
+            let mut line = m.line();
+            fields.print(&mut line, offset);
+            if offset.is_some() {
+                last_file.same().print(&mut line, NAME);
+            }
+            line.finish();
+            return copied.pass();
+        }
+        Next::At(at) => at,
+    };
     let vma = at.vma();
     let fields = Fields::of(vma);
 
@@ -83,9 +102,9 @@ pub(crate) fn print<'s>(m: &SeqFile, at: At<'s>, last_file: &mut LastFile) -> Un
         return at.unlock();
     }
 
-    let section = at.section();
+    let seen = at.seen();
     let mut line = m.line();
-    if let Some(same) = last_file.again(file, section, &line) {
+    if let Some(same) = last_file.again(file, seen, &line) {
         let unlocked = at.unlock();
         fields.print(&mut line, Some(offset));
         same.print(&mut line, NAME);
@@ -93,7 +112,7 @@ pub(crate) fn print<'s>(m: &SeqFile, at: At<'s>, last_file: &mut LastFile) -> Un
         return unlocked;
     }
     fields.print(&mut line, Some(offset));
-    line.out_of_line(|line| last_file.print(file, section, line, NAME));
+    line.out_of_line(|line| last_file.print(file, seen, line, NAME));
     line.finish();
     at.unlock()
 }

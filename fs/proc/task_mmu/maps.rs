@@ -4,7 +4,7 @@
 
 use crate::{
     abstractions::{query::PROCMAP_QUERY, show_map_gate},
-    address_space::Unlocked,
+    address_space::{Next, Unlocked},
     last_file::LastFile,
     lines::print,
     query,
@@ -32,7 +32,7 @@ pub(crate) struct State {
 impl Operations for Maps {
     type State = State;
     type Session = Session;
-    type Cursor<'s> = Record<'s>;
+    type Cursor<'s> = Record<Next<'s>>;
     /// There is nothing after the gate VMA.
     type AfterShow<'s> = Option<Unlocked<'s>>;
 
@@ -47,7 +47,8 @@ impl Operations for Maps {
         session: &'s mut Session,
         index: &mut Index,
     ) -> Result<Option<Self::Cursor<'s>>> {
-        state.last_pos.first(session, index)
+        let first = state.last_pos.first(session, index)?;
+        Ok(first.map(Record::from))
     }
 
     #[inline]
@@ -58,7 +59,9 @@ impl Operations for Maps {
         index: &mut Index,
     ) -> Result<Option<Self::Cursor<'s>>> {
         match shown {
-            Some(unlocked) => state.last_pos.next(unlocked, index),
+            Some(unlocked) => state
+                .last_pos
+                .next_or_copy(unlocked, &state.last_file, index),
             None => {
                 records::end(index);
                 Ok(None)
@@ -74,7 +77,7 @@ impl Operations for Maps {
         record: Self::Cursor<'s>,
     ) -> Result<Self::AfterShow<'s>> {
         match record {
-            Record::Vma(at) => Ok(Some(print(m, at, &mut state.last_file))),
+            Record::Vma(next) => Ok(Some(print(m, next, &mut state.last_file))),
             Record::Gate(gate) => {
                 show_map_gate(m, &gate);
                 Ok(None)

@@ -7,6 +7,7 @@ use crate::{
         name::{kernel_page_size, Initial, VmaFile},
         page_walk::numa::{NumaMaps, Policy},
     },
+    address_space::At,
     entries::{sum_up, Printed},
     records::{LastPosition, Process, Record, Session},
 };
@@ -52,7 +53,7 @@ fn put_vma(line: &mut Line<'_>, vma: &VmaRef, task_policy: &Policy) {
 impl Operations for Numa {
     type State = State;
     type Session = Session;
-    type Cursor<'s> = Record<'s>;
+    type Cursor<'s> = Record<At<'s>>;
     type AfterShow<'s> = Printed<'s>;
 
     fn start(&self, index: Index) -> Result<Option<Session>> {
@@ -64,7 +65,7 @@ impl Operations for Numa {
         state: &mut State,
         session: &'s mut Session,
         index: &mut Index,
-    ) -> Result<Option<Record<'s>>> {
+    ) -> Result<Option<Record<At<'s>>>> {
         state.task_policy = Policy::of_task(session.task());
         state.last_pos.first(session, index)
     }
@@ -74,7 +75,7 @@ impl Operations for Numa {
         state: &mut State,
         shown: Self::AfterShow<'s>,
         index: &mut Index,
-    ) -> Result<Option<Record<'s>>> {
+    ) -> Result<Option<Record<At<'s>>>> {
         shown.next(&mut state.last_pos, index)
     }
 

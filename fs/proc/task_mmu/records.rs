@@ -3,7 +3,8 @@
 //! What the files that have a record for each VMA have in common.
 
 use crate::{
-    address_space::{At, Released, Unlocked},
+    address_space::{At, Next, Released, Unlocked},
+    last_file::LastFile,
     position::Position,
     walk::{self, StableVma},
 };
@@ -84,10 +85,20 @@ impl Session {
     }
 }
 
-/// What a record is about.
-pub(crate) enum Record<'s> {
-    Vma(At<'s>),
+/// What a record is about. A VMA is locked, or it is what a [`Next`] says.
+pub(crate) enum Record<V> {
+    Vma(V),
     Gate(GateVma),
+}
+
+impl<'s> From<Record<At<'s>>> for Record<Next<'s>> {
+    #[inline]
+    fn from(record: Record<At<'s>>) -> Self {
+        match record {
+            Record::Vma(at) => Self::Vma(Next::At(at)),
+            Record::Gate(gate) => Self::Gate(gate),
+        }
+    }
 }
 
 /// The address from which the last record was looked up.
@@ -105,7 +116,7 @@ impl LastPosition {
         &mut self,
         session: &'s mut Session,
         index: &mut Index,
-    ) -> Result<Option<Record<'s>>> {
+    ) -> Result<Option<Record<At<'s>>>> {
         let Session { iter, mm, .. } = session;
         let mut found = None;
         let begin = match Position::from(*index) {
@@ -121,33 +132,35 @@ impl LastPosition {
         Ok(arrive(found, mm, index))
     }
 
-    /// Finds the record after the one that was unlocked, and sets `index` to what follows it.
+    /// Finds the record after the one that was unlocked, without locking it if that is possible, and
+    /// sets `index` to what follows it.
     ///
     /// All records before this have been shown. The next read of this file continues from here,
     /// even if the walk fails. In that case only the index has to change.
     // Runs for each line, see `walk::next()`.
     #[inline(always)]
-    pub(crate) fn next<'s>(
+    pub(crate) fn next_or_copy<'s>(
         &mut self,
         unlocked: Unlocked<'s>,
+        known: &LastFile,
         index: &mut Index,
-    ) -> Result<Option<Record<'s>>> {
+    ) -> Result<Option<Record<Next<'s>>>> {
         let mm = unlocked.mm();
         self.0 = unlocked.pos();
 
-        // The VMA has been locked since the index was set to its end, and the next one ends above
-        // it.
-        let at = walk::next(unlocked).inspect_err(|_| *index += 1)?;
-        Ok(arrive(at, mm, index))
+        // The index is the end of the VMA, and the next one ends above it.
+        let next = walk::next_or_copy(unlocked, known).inspect_err(|_| *index += 1)?;
+        Ok(arrive(next, mm, index))
     }
 
-    /// Finds the record after the one that was released, like [`LastPosition::next`].
+    /// Finds the record after the one that was released, like [`LastPosition::next_or_copy`], and
+    /// locks it.
     #[inline]
     pub(crate) fn next_after_sleep<'s>(
         &mut self,
         released: Released<'s>,
         index: &mut Index,
-    ) -> Result<Option<Record<'s>>> {
+    ) -> Result<Option<Record<At<'s>>>> {
         let mm = released.mm();
         self.0 = released.pos();
 
@@ -158,11 +171,11 @@ impl LastPosition {
 
 /// Returns the record that was found: a VMA, or else the gate VMA. Sets `index` to what follows it.
 #[inline(always)]
-fn arrive<'s>(at: Option<At<'s>>, mm: &'s MmWithUser, index: &mut Index) -> Option<Record<'s>> {
-    match at {
-        Some(at) => {
-            *index = Position::Address(at.range().end).into();
-            Some(Record::Vma(at))
+fn arrive<V: StableVma>(found: Option<V>, mm: &MmWithUser, index: &mut Index) -> Option<Record<V>> {
+    match found {
+        Some(vma) => {
+            *index = Position::Address(vma.range().end).into();
+            Some(Record::Vma(vma))
         }
         None => after_last_vma(mm, index),
     }
@@ -170,7 +183,7 @@ fn arrive<'s>(at: Option<At<'s>>, mm: &'s MmWithUser, index: &mut Index) -> Opti
 
 /// Returns the record after the last VMA, if there is one, and sets `index` to what follows it.
 #[inline]
-pub(crate) fn after_last_vma<'s>(mm: &'s MmWithUser, index: &mut Index) -> Option<Record<'s>> {
+pub(crate) fn after_last_vma<V>(mm: &MmWithUser, index: &mut Index) -> Option<Record<V>> {
     *index = Position::Gate.into();
     mm.gate_vma().map(Record::Gate)
 }

@@ -4,6 +4,7 @@
 
 use crate::{
     abstractions::page_walk::smaps::{show_smap_gate, MemSizeStats, SmapVma},
+    address_space::At,
     entries::{sum_up, Printed},
     lines,
     records::{LastPosition, Process, Record, Session},
@@ -20,7 +21,7 @@ pub(crate) struct Smaps(Process);
 impl Operations for Smaps {
     type State = LastPosition;
     type Session = Session;
-    type Cursor<'s> = Record<'s>;
+    type Cursor<'s> = Record<At<'s>>;
     type AfterShow<'s> = Printed<'s>;
 
     fn start(&self, index: Index) -> Result<Option<Session>> {
@@ -32,7 +33,7 @@ impl Operations for Smaps {
         last_pos: &mut LastPosition,
         session: &'s mut Session,
         index: &mut Index,
-    ) -> Result<Option<Record<'s>>> {
+    ) -> Result<Option<Record<At<'s>>>> {
         last_pos.first(session, index)
     }
 
@@ -41,7 +42,7 @@ impl Operations for Smaps {
         last_pos: &mut LastPosition,
         shown: Self::AfterShow<'s>,
         index: &mut Index,
-    ) -> Result<Option<Record<'s>>> {
+    ) -> Result<Option<Record<At<'s>>>> {
         shown.next(last_pos, index)
     }
 

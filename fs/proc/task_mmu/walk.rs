@@ -109,6 +109,29 @@
 //! locked than when it was found, the iterator is set to its end. `lock_next_vma()` does the same
 //! in C.
 //!
+//! # Why a VMA need not be locked
+//!
+//! Many lines are made of fields of the VMA that nobody changes, nor the tree, without `mmap_lock`
+//! held for writing. If no writer can have come from a snapshot until after a VMA was looked up and
+//! these fields were read, all of this was there at one moment. It is what comes next, and there is
+//! no gap to verify:
+//!
+//! ```text
+//!    snapshot      find      read its fields      has a writer come?
+//!       |-----------|---------------|---------------------|------- no ---> the next VMA
+//!       |                                                 |
+//!       | the snapshot of the VMA before serves           | yes, or the line needs more
+//!       | as long as no writer comes                      v
+//!                                                   lock and verify
+//! ```
+//!
+//! So a reader of a process that does not change its address space seldom writes to memory that the
+//! process uses, and seldom has a writer wait. A file or a name belongs to the VMA and may be gone
+//! before it is printed, so that a VMA with one is locked. The exception is a file about which there
+//! was a line before, if no writer has come since before its path was looked up: the address of the
+//! file tells which one it is, because that VMA still maps it. Then the line was true when the path
+//! was looked up.
+//!
 //! # Where an RCU section ends
 //!
 //! In an RCU section the reader is not preempted, except on `PREEMPT_RT`. A reader that loses its
@@ -196,6 +219,10 @@ pub(crate) trait AddressSpace: Sized {
     type Rcu;
     /// In an RCU section. A VMA has been found. It is not locked and may be stale.
     type Found;
+    /// What is read of a VMA that is not locked, enough to say what it is.
+    type Copy: StableVma;
+    /// What the reader knows, so that some VMAs can be copied that could not be otherwise.
+    type Known;
     /// In an RCU section, with a VMA read-locked.
     type Locked: StableVma;
     /// A VMA is read-locked, outside of any RCU section, so that the reader may sleep.
@@ -239,6 +266,16 @@ pub(crate) trait AddressSpace: Sized {
 
     /// Finds the next VMA. If there is none, the RCU section is left.
     fn find(rcu: Self::Rcu) -> Result<Self::Found, Self::Idle>;
+
+    /// Reads the VMA without locking it. The iterator stands at it, as it was found.
+    ///
+    /// Fails if that is not enough to say what it is, or if a writer can have changed the address
+    /// space since the snapshot.
+    fn copy(
+        found: Self::Found,
+        snapshot: &Self::Snapshot,
+        known: &Self::Known,
+    ) -> Result<(Self::Copy, Self::Rcu), Self::Found>;
 
     /// Tries to read-lock the VMA, without waiting. On failure the RCU section has been left.
     fn try_lock(found: Self::Found) -> Result<Self::Locked, (LockError, Self::Idle)>;
@@ -386,10 +423,54 @@ impl<A: AddressSpace> At<A> {
     }
 }
 
-/// A reader that has unlocked a VMA, to go on to the next one.
+/// A reader that has found out what a VMA is, without locking it if that was possible.
+pub(crate) enum Next<A: AddressSpace> {
+    /// Nothing is locked. No writer can have changed the address space from the snapshot until the
+    /// VMA had been copied.
+    Copied(Copied<A>),
+    /// The VMA cannot change.
+    At(At<A>),
+}
+
+/// A copy of a VMA, and how to go on from it.
+pub(crate) struct Copied<A: AddressSpace> {
+    vma: A::Copy,
+    rcu: A::Rcu,
+    snapshot: A::Snapshot,
+}
+
+impl<A: AddressSpace> Copied<A> {
+    /// Returns what the VMA was.
+    #[inline(always)]
+    pub(crate) fn vma(&self) -> &A::Copy {
+        &self.vma
+    }
+
+    /// Goes on, in the RCU section.
+    #[inline(always)]
+    pub(crate) fn pass(self) -> Unlocked<A> {
+        Unlocked::Vma {
+            pos: self.vma.range().end,
+            rcu: self.rcu,
+            snapshot: self.snapshot,
+        }
+    }
+}
+
+impl<A: AddressSpace> StableVma for Next<A> {
+    #[inline(always)]
+    fn range(&self) -> Range<usize> {
+        match self {
+            Next::Copied(copied) => copied.vma.range(),
+            Next::At(at) => at.range(),
+        }
+    }
+}
+
+/// A reader that has unlocked a VMA, or not locked it, to go on to the next one.
 pub(crate) enum Unlocked<A: AddressSpace> {
-    /// The VMA is not locked any more. It ended at `pos`, and the snapshot was taken while it was
-    /// locked.
+    /// The VMA is not locked. It ended at `pos` when the snapshot was taken, and the iterator stands
+    /// at its end as it was then.
     Vma {
         rcu: A::Rcu,
         pos: usize,
@@ -452,7 +533,7 @@ pub(crate) fn first<A: AddressSpace>(idle: A::Idle, pos: usize) -> Result<Option
     match A::enter_rcu(idle, pos) {
         Ok(rcu) => {
             let snapshot = A::snapshot(&rcu);
-            find_and_lock(rcu, pos, snapshot)
+            lock(A::find(rcu), pos, snapshot)
         }
         Err(idle) => Ok(A::lock_mmap(idle, pos)?.map(At::Mmap)),
     }
@@ -464,22 +545,56 @@ pub(crate) fn first<A: AddressSpace>(idle: A::Idle, pos: usize) -> Result<Option
 #[inline(always)]
 pub(crate) fn next<A: AddressSpace>(unlocked: Unlocked<A>) -> Result<Option<At<A>>, A::Error> {
     match unlocked {
-        Unlocked::Vma {
-            mut rcu,
-            pos,
-            mut snapshot,
-        } => {
+        Unlocked::Vma { rcu, pos, snapshot } => {
             if A::need_resched(&rcu) {
                 return let_others_run(rcu, pos).map(apart);
             }
-            if A::changed_since(&snapshot) {
-                snapshot = A::snapshot(&rcu);
-                A::set(&mut rcu, pos);
-            }
-            find_and_lock(rcu, pos, snapshot)
+            let (rcu, snapshot) = resume::<A>(rcu, pos, snapshot);
+            lock(A::find(rcu), pos, snapshot)
         }
         Unlocked::Mmap(at) => Ok(A::next_under_mmap_lock(at).map(At::Mmap)),
     }
+}
+
+/// Finds the same VMA as [`next`], and locks it only if it cannot be copied otherwise.
+#[inline(always)]
+pub(crate) fn next_or_copy<A: AddressSpace>(
+    unlocked: Unlocked<A>,
+    known: &A::Known,
+) -> Result<Option<Next<A>>, A::Error> {
+    let at = match unlocked {
+        Unlocked::Vma { rcu, pos, snapshot } => {
+            if A::need_resched(&rcu) {
+                let_others_run(rcu, pos).map(apart)?
+            } else {
+                let (rcu, snapshot) = resume::<A>(rcu, pos, snapshot);
+                match A::find(rcu).map(|found| A::copy(found, &snapshot, known)) {
+                    Ok(Ok((vma, rcu))) => {
+                        return Ok(Some(Next::Copied(Copied { vma, rcu, snapshot })));
+                    }
+                    Ok(Err(found)) => lock(Ok(found), pos, snapshot)?,
+                    Err(idle) => lock(Err(idle), pos, snapshot)?,
+                }
+            }
+        }
+        Unlocked::Mmap(at) => A::next_under_mmap_lock(at).map(At::Mmap),
+    };
+    Ok(at.map(Next::At))
+}
+
+/// Sets the iterator to `pos`, and takes another snapshot, if a writer may have come since the VMA
+/// before `pos` was what the iterator stands at.
+#[inline(always)]
+fn resume<A: AddressSpace>(
+    mut rcu: A::Rcu,
+    pos: usize,
+    mut snapshot: A::Snapshot,
+) -> (A::Rcu, A::Snapshot) {
+    if A::changed_since(&snapshot) {
+        snapshot = A::snapshot(&rcu);
+        A::set(&mut rcu, pos);
+    }
+    (rcu, snapshot)
 }
 
 /// Leaves the RCU section for other tasks, and finds the first VMA that ends above `pos`.
@@ -551,18 +666,17 @@ pub(crate) fn go_on<A: AddressSpace>(
     first(idle, pos)
 }
 
-/// Finds, locks and verifies the first VMA that ends above `pos`.
+/// Locks and verifies the first VMA that ends above `pos`, or verifies that there is none.
 ///
-/// Either the iterator is at `pos` and nothing has been looked up since the snapshot was taken, or
-/// no writer can have changed the address space from when the iterator stood at the locked VMA
-/// before `pos` until after the snapshot.
+/// `found` is what was looked up after the snapshot was taken, with the iterator at `pos`, or at the
+/// end of the VMA before `pos` as it was when the snapshot was taken.
 #[inline(always)]
-fn find_and_lock<A: AddressSpace>(
-    rcu: A::Rcu,
+fn lock<A: AddressSpace>(
+    found: Result<A::Found, A::Idle>,
     pos: usize,
     snapshot: A::Snapshot,
 ) -> Result<Option<At<A>>, A::Error> {
-    let at = match attempt::<A>(rcu, pos, snapshot) {
+    let at = match attempt::<A>(found, pos, snapshot) {
         Attempt::Done(locked) => return Ok(locked.map(At::Vma)),
         Attempt::NotLocked(idle, error) => retry::<A>(idle, pos, error),
         Attempt::Failed(idle, reason) => fallback::<A>(idle, pos, reason),
@@ -595,8 +709,12 @@ enum Attempt<A: AddressSpace> {
 }
 
 #[inline(always)]
-fn attempt<A: AddressSpace>(rcu: A::Rcu, pos: usize, snapshot: A::Snapshot) -> Attempt<A> {
-    let found = match A::find(rcu) {
+fn attempt<A: AddressSpace>(
+    found: Result<A::Found, A::Idle>,
+    pos: usize,
+    snapshot: A::Snapshot,
+) -> Attempt<A> {
+    let found = match found {
         Ok(found) => found,
         Err(mut idle) => {
             return if !A::changed_since(&snapshot) || A::is_end(&mut idle, pos) {
@@ -673,7 +791,7 @@ fn retry<A: AddressSpace>(
         (idle, error) = match A::enter_rcu(idle, pos) {
             Ok(rcu) => {
                 let snapshot = A::snapshot(&rcu);
-                match attempt::<A>(rcu, pos, snapshot) {
+                match attempt::<A>(A::find(rcu), pos, snapshot) {
                     Attempt::Done(locked) => return Ok(locked.map(At::Vma)),
                     Attempt::NotLocked(idle, error) => (idle, error),
                     Attempt::Failed(idle, reason) => return fallback(idle, pos, reason),

@@ -48,6 +48,26 @@ impl<'a> MmapLockSpeculation<'a> {
         self.mm
     }
 
+    /// Returns the value that `mm_lock_seq` had when the speculation began, to compare it with that
+    /// of another speculation on the same address space.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::{mm::test_mm::{TestMm, PROT_READ}, page::PAGE_SIZE};
+    /// # let (start, end) = (0x1000_0000, 0x1000_0000 + PAGE_SIZE);
+    /// # let mm = TestMm::attach()?;
+    /// let first = mm.mmap_lock_speculate_begin();
+    /// assert_eq!(mm.mmap_lock_speculate_begin().sequence(), first.sequence());
+    /// mm.map(start..end, PROT_READ)?;
+    /// assert_ne!(mm.mmap_lock_speculate_begin().sequence(), first.sequence());
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[inline]
+    pub fn sequence(&self) -> u32 {
+        self.seq
+    }
+
     /// Returns whether a writer may have held `mmap_lock` when the speculation began or since then.
     ///
     /// Mirrors `mmap_lock_speculate_retry`.

@@ -23,6 +23,14 @@
 //!                                    +----+ next()
 //! ```
 //!
+//! What makes up most lines of a list of VMAs can be read without locking the VMA, if no writer comes
+//! meanwhile ([`FoundVma::copy`]). The walk goes on from there:
+//!
+//! ```text
+//!                 next()               pass()
+//!   RcuVmaIter ------------> FoundVma --------> RcuVmaIter
+//! ```
+//!
 //! A walk that has to sleep leaves the RCU section, with a VMA locked or without:
 //!
 //! ```text
@@ -32,7 +40,7 @@
 //!   RcuVmaIter ----------------------------------------------------+
 //! ```
 //!
-//! So the fields of a VMA cannot be read before it is locked, a position in the tree cannot be used
+//! So no other field of a VMA can be read before it is locked, a position in the tree cannot be used
 //! after the RCU section that it belongs to, and an iterator that has a VMA locked or is in an RCU
 //! section cannot take `mmap_lock`.
 //!
@@ -60,7 +68,9 @@ use core::{
 };
 
 #[cfg(CONFIG_PER_VMA_LOCK)]
-use super::VmaReadGuard;
+use super::{mmap_lock::MmapLockSpeculation, virt::vm_flags_t, VmaReadGuard};
+#[cfg(CONFIG_PER_VMA_LOCK)]
+use crate::page::PAGE_SHIFT;
 #[cfg(CONFIG_PER_VMA_LOCK)]
 use crate::{preempt, sync::rcu, types::NotThreadSafe};
 
@@ -495,9 +505,48 @@ pub enum StartReadError {
     Contended,
 }
 
+/// What a VMA was like while no writer was there. [`FoundVma::copy`] has an example.
+#[cfg(CONFIG_PER_VMA_LOCK)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VmaCopy {
+    start: usize,
+    end: usize,
+    flags: vm_flags_t,
+    /// In pages.
+    offset: Option<usize>,
+}
+
+#[cfg(CONFIG_PER_VMA_LOCK)]
+impl VmaCopy {
+    /// Returns its first address.
+    #[inline]
+    pub fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Returns the first address behind it.
+    #[inline]
+    pub fn end(&self) -> usize {
+        self.end
+    }
+
+    /// Returns its flags.
+    #[inline]
+    pub fn flags(&self) -> vm_flags_t {
+        self.flags
+    }
+
+    /// Returns its offset in the file, in bytes, if it maps one.
+    #[inline]
+    pub fn offset(&self) -> Option<u64> {
+        self.offset.map(|pages| (pages as u64) << PAGE_SHIFT)
+    }
+}
+
 /// A VMA that was found in an RCU section, and the iterator that found it.
 ///
-/// There is only one thing to do with it: try to lock it.
+/// There are two things to do with it: to try to lock it, and before that to find out whether it is
+/// worth the lock.
 ///
 /// # Examples
 ///
@@ -534,6 +583,99 @@ pub struct FoundVma<'a> {
 
 #[cfg(CONFIG_PER_VMA_LOCK)]
 impl<'a> FoundVma<'a> {
+    /// Returns what the VMA is like, without locking it, if it is anonymous memory without a name, or
+    /// maps a file that the caller knows and has no other name: `knows_file` is asked with the
+    /// address of the `struct file`.
+    ///
+    /// Returns [`None`] if it is something else, or if a writer may have changed the address space
+    /// since `speculation` began, which must be one of the same address space. Else the VMA was
+    /// attached to the address space and did not change in all that time. So if the iterator was
+    /// set since then, or stood at the end of a VMA that was locked then, this is what comes next.
+    ///
+    /// Another file may have had the same address before the speculation began.
+    ///
+    /// Context: Any.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::mm::{virt::flags, vma_iter::{VmaIter, VmaIterState}};
+    ///
+    /// # use kernel::{mm::test_mm::{TestMm, PROT_READ}, page::PAGE_SIZE};
+    /// # let (start, end) = (0x1000_0000, 0x1000_0000 + PAGE_SIZE);
+    /// # let mm = TestMm::attach()?;
+    /// # mm.map(start..end, PROT_READ)?;
+    /// let speculation = mm.mmap_lock_speculate_begin();
+    /// let mut state = VmaIterState::new();
+    /// let found = VmaIter::new(&mm, &mut state).enter_rcu(0).next().ok().ok_or(ENOENT)?;
+    /// let vma = found.copy(&speculation, |_| false).ok_or(EAGAIN)?;
+    /// assert_eq!((vma.start(), vma.end(), vma.offset()), (start, end, None));
+    /// assert_eq!(vma.flags() & (flags::READ | flags::WRITE), flags::READ);
+    ///
+    /// // There is nothing else.
+    /// let iter = found.pass().next().err().ok_or(EINVAL)?;
+    ///
+    /// mm.map(end..end + PAGE_SIZE, PROT_READ)?;
+    /// let found = iter.enter_rcu(0).next().ok().ok_or(ENOENT)?;
+    /// // There has been a writer.
+    /// assert_eq!(found.copy(&speculation, |_| false), None);
+    /// # drop(found.pass().leave_rcu());
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[inline(always)]
+    pub fn copy(
+        &self,
+        speculation: &MmapLockSpeculation<'a>,
+        knows_file: impl FnOnce(usize) -> bool,
+    ) -> Option<VmaCopy> {
+        let vma = self.vma.as_ptr();
+
+        // By the type invariants these are fields of a `struct vm_area_struct` for as long as `self`
+        // exists. Writers change them meanwhile, so that `READ_ONCE()` is meant. No pointer among
+        // them is followed, and what was read beside a writer is not returned.
+        macro_rules! read {
+            ($($field:tt)+) => {
+                // SAFETY: See above.
+                unsafe { (&raw const (*vma).$($field)+).read_volatile() }
+            };
+        }
+
+        #[cfg(CONFIG_ANON_VMA_NAME)]
+        if !read!(anon_name).is_null() {
+            return None;
+        }
+        let file = read!(vm_file);
+        let offset = if file.is_null() {
+            // An architecture names only what it maps by `install_special_mapping()`, which has
+            // `vm_ops`.
+            if !read!(vm_ops).is_null() {
+                return None;
+            }
+            None
+        } else if knows_file(file as usize) {
+            Some(read!(vm_pgoff))
+        } else {
+            return None;
+        };
+        let copy = VmaCopy {
+            start: read!(__bindgen_anon_1.__bindgen_anon_1.vm_start),
+            end: read!(__bindgen_anon_1.__bindgen_anon_1.vm_end),
+            flags: read!(__bindgen_anon_2.vm_flags),
+            offset,
+        };
+
+        (!speculation.retry()).then_some(copy)
+    }
+
+    /// Goes on without having locked the VMA.
+    ///
+    /// The iterator is behind the VMA as it was found, like that of
+    /// [`LockedVma::unlock_in_rcu`].
+    #[inline]
+    pub fn pass(self) -> RcuVmaIter<'a> {
+        self.iter
+    }
+
     /// Tries to read-lock the VMA, without waiting.
     ///
     /// When this succeeds the VMA is attached to the address space and cannot change. But it need

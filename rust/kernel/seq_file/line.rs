@@ -440,6 +440,13 @@ impl Line<'_> {
         }
     }
 
+    /// Returns whether there is nothing before this line in the buffer. If so, and only then, the
+    /// next line may be written over it.
+    #[inline]
+    pub fn is_first(&self) -> bool {
+        self.start == self.buf
+    }
+
     /// Returns whether what stood at `place` in a line before this is still there.
     #[inline]
     pub fn is_before(&self, place: Place) -> bool {

@@ -7,6 +7,9 @@ use kernel::{
     bindings, error::from_err_ptr, mm::virt::VmaRef, page::PAGE_SHIFT, prelude::*, seq_file::Line,
 };
 
+#[cfg(CONFIG_PER_VMA_LOCK)]
+use kernel::mm::MmWithUser;
+
 /// Returns the major number of a device.
 ///
 /// Mirrors `MAJOR`.
@@ -40,6 +43,12 @@ impl<'a> VmaFile<'a> {
 
         // INVARIANT: The VMA, which is locked for `'a`, keeps the file open.
         NonNull::new(file).map(|file| Self(file, PhantomData))
+    }
+
+    /// Returns the address of the `struct file`, to be compared.
+    #[inline]
+    pub(crate) fn address(self) -> usize {
+        self.0.as_ptr() as usize
     }
 
     /// Returns the number of the inode that is shown to users.
@@ -361,6 +370,28 @@ fn has_any(text: &[u8], characters: &[u8]) -> bool {
             word.wrapping_sub(ONES) & !word & 0x80 * ONES != 0
         })
     }) || rest.iter().any(|byte| characters.contains(byte))
+}
+
+/// Returns whether memory without a file is part of what the process has had as heap or stack since
+/// `execve`.
+///
+/// Mirrors `vma_is_initial_heap` and `vma_is_initial_stack`.
+#[cfg(CONFIG_PER_VMA_LOCK)]
+#[inline]
+pub(crate) fn is_initial_heap_or_stack(mm: &MmWithUser, range: &Range<usize>) -> bool {
+    let mm = mm.as_raw();
+    // A process may set them meanwhile. So `READ_ONCE()` is meant.
+    //
+    // SAFETY: The address space is borrowed.
+    let (start_brk, brk, start_stack) = unsafe {
+        (
+            (&raw const (*mm).__bindgen_anon_1.start_brk).read_volatile(),
+            (&raw const (*mm).__bindgen_anon_1.brk).read_volatile(),
+            (&raw const (*mm).__bindgen_anon_1.start_stack).read_volatile(),
+        )
+    };
+    (range.start < brk && range.end > start_brk)
+        || (range.start <= start_stack && range.end >= start_stack)
 }
 
 /// What a VMA without a file belongs to.

@@ -20,6 +20,7 @@
 
 use crate::{
     address_space::Pinned,
+    last_file::LastFile,
     tests::scripted::add,
     walk::{self, AddressSpace, Event, LockError, StableVma},
 };
@@ -34,6 +35,7 @@ use kernel::{
             MmapVma,
             RcuVmaIter,
             SleepableVma,
+            VmaCopy,
             VmaIter, //
         },
     },
@@ -49,7 +51,9 @@ pub(crate) enum Moment {
     Unlocked,
     /// Before the next VMA is looked up. Nothing is locked.
     Find,
-    /// After it has been found, before it is locked. Nothing is locked.
+    /// After it has been found, before it is read without locking it.
+    Copy,
+    /// Before it is locked. Nothing is locked.
     Lock,
     /// After it has been locked, before it is verified. Or, with nothing locked, before it is
     /// verified that there is none.
@@ -73,7 +77,7 @@ pub(crate) struct Script<'b> {
     /// A VMA that a writer cannot get past until the reader takes the fallback, or has waited
     /// `release_at` times.
     barrier: Cell<Option<SleepableVma<'b>>>,
-    moments: [Cell<usize>; 5],
+    moments: [Cell<usize>; 6],
     /// The events that the reader has reported.
     pub(crate) events: Cell<[Option<Event>; 8]>,
     /// How often it has searched the tree.
@@ -92,7 +96,7 @@ impl<'b> Script<'b> {
             steps,
             pending: Cell::new(None),
             barrier: Cell::new(barrier),
-            moments: [const { Cell::new(0) }; 5],
+            moments: [const { Cell::new(0) }; 6],
             events: Cell::new([None; 8]),
             lookups: Cell::new(0),
             waits: Cell::new(0),
@@ -200,6 +204,8 @@ impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {
     type Idle = With<'s, 'b, VmaIter<'a>>;
     type Rcu = With<'s, 'b, RcuVmaIter<'a>>;
     type Found = With<'s, 'b, FoundVma<'a>>;
+    type Copy = VmaCopy;
+    type Known = LastFile;
     type Locked = With<'s, 'b, LockedVma<'a>>;
     type Sleepable = With<'s, 'b, SleepableVma<'a>>;
     type MmapLocked = With<'s, 'b, MmapVma<'a>>;
@@ -250,6 +256,19 @@ impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {
         add(&script.lookups);
         match Pinned::find(inner) {
             Ok(inner) => Ok(With::new(inner, script)),
+            Err(inner) => Err(With::new(inner, script)),
+        }
+    }
+
+    fn copy(
+        found: Self::Found,
+        snapshot: &Self::Snapshot,
+        known: &LastFile,
+    ) -> Result<(VmaCopy, Self::Rcu), Self::Found> {
+        let With { inner, script } = found;
+        script.reach(Moment::Copy, None);
+        match Pinned::copy(inner, snapshot, known) {
+            Ok((vma, rcu)) => Ok((vma, With::new(rcu, script))),
             Err(inner) => Err(With::new(inner, script)),
         }
     }

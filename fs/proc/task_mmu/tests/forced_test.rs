@@ -10,6 +10,7 @@
 //! report.
 
 use crate::{
+    last_file::LastFile,
     tests::{
         forced::{Forced, Moment, Script, Step, With},
         maps_test::{pages, BASE, R, RW}, //
@@ -18,6 +19,7 @@ use crate::{
         self,
         Event::{self, Fallback, Retry},
         LockError,
+        Next,
         Reason::{Behind, Contended, Detached, End, Gap},
         StableVma, //
     },
@@ -36,7 +38,8 @@ use kernel::{
 /// What is changed is on the pages from 1 to this, with a VMA that stays before and after it.
 const LAST: usize = 2000;
 
-/// All moments, in the order in which a reader reaches them on its way to a VMA.
+/// All moments of a reader that locks each VMA, in the order in which it reaches them on its way to
+/// one.
 const MOMENTS: [Moment; 4] = [Moment::Unlocked, Moment::Find, Moment::Lock, Moment::Verify];
 
 /// What was found was detached, and is looked up again.
@@ -98,22 +101,38 @@ fn layout(mm: &MmWithUser) -> Result<KVec<Range<usize>>> {
     Ok(ranges)
 }
 
+/// What a reader does with a VMA after the first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// It locks it.
+    Locks,
+    /// It copies it, and locks it if that is not possible.
+    Copies,
+}
+
 /// Reads the VMAs that end above `pos`, while the script interferes with the reader. Returns them,
 /// and how often the tree was searched at most for one of them.
-fn read(mm: &MmWithUser, script: &Script<'_>, pos: usize) -> Result<(KVec<Range<usize>>, usize)> {
+fn read(
+    mm: &MmWithUser,
+    script: &Script<'_>,
+    pos: usize,
+    by: By,
+) -> Result<(KVec<Range<usize>>, usize)> {
     let mut lines = KVec::with_capacity(64, GFP_KERNEL)?;
     let mut worst = 0;
     let mut state = VmaIterState::new();
     let idle = With::new(VmaIter::new(mm, &mut state), script);
-    let mut at = walk::first::<Forced<'_, '_, '_>>(idle, pos)?;
+    let mut next = walk::first::<Forced<'_, '_, '_>>(idle, pos)?.map(Next::At);
     loop {
         worst = worst.max(script.lookups.take());
-        at = match at {
-            Some(here) => {
-                let _ = lines.push_within_capacity(here.range());
-                walk::next(here.unlock())?
-            }
-            None => break,
+        let Some(here) = next else {
+            break;
+        };
+        let _ = lines.push_within_capacity(here.range());
+        next = match (here, by) {
+            (Next::Copied(copied), _) => walk::next_or_copy(copied.pass(), &LastFile::default())?,
+            (Next::At(at), By::Copies) => walk::next_or_copy(at.unlock(), &LastFile::default())?,
+            (Next::At(at), By::Locks) => walk::next(at.unlock())?.map(Next::At),
         };
     }
     script.release();
@@ -151,7 +170,7 @@ fn step(mm: &TestMm, moment: Moment, occasion: usize, change: Change) -> Result<
 
 impl Case {
     /// Reads the layout with the change made at this occasion of this moment.
-    fn read(&self, moment: Moment, occasion: usize) -> Result<Reading> {
+    fn read(&self, moment: Moment, occasion: usize, by: By) -> Result<Reading> {
         let mm = TestMm::attach()?;
         mm.unmap(pages(0..2 * LAST))?;
         mm.map(pages(0..1), PROT_NONE)?;
@@ -159,32 +178,41 @@ impl Case {
         (self.layout)(&mm)?;
 
         let before = layout(&mm)?;
-        let (lines, mut reading) = read_against(&mm, &[(moment, occasion, self.change)])?;
+        let (lines, mut reading) = read_against(&mm, &[(moment, occasion, self.change)], by)?;
         let after = layout(&mm)?;
 
         reading.violations += violations(&lines, &before, &after);
         Ok(reading)
     }
 
-    /// Reads with the change made at each moment of each VMA, up to the first violation. Returns
-    /// the number of violations, and of readings in which the change was made.
+    /// Reads with the change made at each moment of each VMA, up to the first violation, and then
+    /// the same for a reader that copies what it can. Returns the number of violations, and of
+    /// readings in which the change was made while the reader locked each VMA.
     fn everywhere(&self) -> Result<(usize, usize)> {
-        let mut wrong = 0;
+        let (mut wrong, met) = self.at_each(&MOMENTS, By::Locks)?;
+        if wrong == 0 {
+            let (wrong_copies, met) = self.at_each(&[Moment::Find, Moment::Copy], By::Copies)?;
+            // It has met the change at the VMA before those of the case at least.
+            wrong += wrong_copies + usize::from(met < 4);
+        }
+        Ok((wrong, met))
+    }
+
+    fn at_each(&self, moments: &[Moment], by: By) -> Result<(usize, usize)> {
         let mut met = 0;
-        for moment in MOMENTS {
+        for &moment in moments {
             for occasion in 1.. {
-                let reading = self.read(moment, occasion)?;
+                let reading = self.read(moment, occasion, by)?;
                 if !reading.met {
                     break;
                 }
-                wrong += reading.violations;
                 met += 1;
-                if wrong != 0 {
-                    return Ok((wrong, met));
+                if reading.violations != 0 {
+                    return Ok((reading.violations, met));
                 }
             }
         }
-        Ok((wrong, met))
+        Ok((0, met))
     }
 
     /// Returns whether these are the events that the reader reports when the change is made at each
@@ -197,7 +225,7 @@ impl Case {
                 Moment::Unlocked => vma - 1,
                 _ => vma,
             };
-            let reading = self.read(moment, occasion)?;
+            let reading = self.read(moment, occasion, By::Locks)?;
             same &= reading.met
                 && reading.violations == 0
                 && reading.events.iter().flatten().eq(expected);
@@ -211,13 +239,14 @@ impl Case {
 fn read_against(
     mm: &TestMm,
     changes: &[(Moment, usize, Change)],
+    by: By,
 ) -> Result<(KVec<Range<usize>>, Reading)> {
     let mut steps = KVec::new();
     for &(moment, occasion, change) in changes {
         steps.push(step(mm, moment, occasion, change)?, GFP_KERNEL)?;
     }
     let script = Script::new(steps, None);
-    let (lines, lookups) = read(mm, &script, 0)?;
+    let (lines, lookups) = read(mm, &script, 0, by)?;
 
     Ok((lines, Reading::of(&script, lookups)))
 }
@@ -480,7 +509,7 @@ mod tests {
         let case = case!(map(1..4, R) => map(6..8, R));
 
         // The first, the one that is mapped, the last, and then nothing.
-        let reading = case.read(Moment::Find, 4)?;
+        let reading = case.read(Moment::Find, 4, By::Locks)?;
         assert!(reading.met);
         assert_eq!(reading.violations, 0);
         assert_eq!(reading.events, noted([]));
@@ -494,7 +523,7 @@ mod tests {
         let mm = TestMm::attach()?;
         mm.unmap(pages(0..2 * LAST))?;
         mm.map(pages(1..4), R)?;
-        read_against(&mm, changes)
+        read_against(&mm, changes, By::Locks)
     }
 
     /// Nothing at all is left when the next VMA is looked up.
@@ -535,7 +564,7 @@ mod tests {
     fn a_gap_that_is_none_is_refused() -> Result {
         let case = case!(map(4..10, R) => set_flag(6..10));
 
-        let reading = case.read(Moment::Lock, 2)?;
+        let reading = case.read(Moment::Lock, 2, By::Locks)?;
         assert_eq!(reading.violations, 0);
         assert_eq!(reading.events, noted([Fallback(Gap)]));
         // One finds the VMA, one refuses the gap, one is the fallback.
@@ -553,7 +582,7 @@ mod tests {
         steps.push(step(&mm, Moment::Lock, 1, split)?, GFP_KERNEL)?;
         let script = Script::new(steps, None);
 
-        let (lines, lookups) = read(&mm, &script, pages(6..7).start)?;
+        let (lines, lookups) = read(&mm, &script, pages(6..7).start, By::Locks)?;
         assert_eq!(lines.len(), 1);
         assert_eq!(lines[0], pages(6..10));
         assert_eq!(script.events.get(), noted([Fallback(Behind)]));
@@ -581,7 +610,7 @@ mod tests {
         let barrier: SleepableVma<'_> = locked.map_err(|_| EBUSY)?.leave_rcu();
         let script = Script::new(steps, Some(barrier));
         script.release_at.set(release_at);
-        let (lines, lookups) = read(&mm, &script, 0)?;
+        let (lines, lookups) = read(&mm, &script, 0, By::Locks)?;
 
         let mut reading = Reading::of(&script, lookups);
         reading.violations += usize::from(lines[..] != [pages(1..4)]);
@@ -624,7 +653,7 @@ mod tests {
         let script = Script::new(KVec::new(), None);
 
         let (lines, lookups) =
-            mm.with_too_many_readers(pages(4..6).start, || read(&mm, &script, 0))??;
+            mm.with_too_many_readers(pages(4..6).start, || read(&mm, &script, 0, By::Locks))??;
         assert_eq!(lines.len(), 3);
         assert_eq!(lines[0], pages(1..4));
         assert_eq!(lines[1], pages(4..6));
@@ -673,6 +702,7 @@ mod tests {
                 (Moment::Lock, 3, |mm| mm.unmap(pages(4..5))),
                 (Moment::Lock, 4, |mm| mm.unmap(pages(6..7))),
             ],
+            By::Locks,
         )?;
         assert!(reading.met);
         assert_eq!(reading.violations, 0);
@@ -696,6 +726,7 @@ mod tests {
                 (Moment::Lock, 1, |mm| mm.map(pages(8..9), R)),
                 (Moment::Walk, 1, |mm| mm.map(pages(10..11), R)),
             ],
+            By::Locks,
         )?;
         assert!(reading.met);
         assert_eq!(reading.violations, 0);
@@ -729,6 +760,7 @@ mod tests {
                 (Moment::Walk, 2, |mm| mm.map(pages(14..15), R)),
                 (Moment::Walk, 3, |mm| mm.map(pages(16..17), R)),
             ],
+            By::Locks,
         )?;
         assert!(reading.met);
         assert_eq!(reading.violations, 0);
@@ -777,7 +809,7 @@ mod tests {
                 GFP_KERNEL,
             )?;
             let script = Script::new(steps, None);
-            let (lines, _) = read(&mm, &script, 0)?;
+            let (lines, _) = read(&mm, &script, 0, By::Locks)?;
 
             assert_eq!(script.failures.get(), 0);
             assert_eq!(lines.len(), 2);

@@ -3,13 +3,15 @@
 //! KUnit tests of the walk over an address space of the kernel.
 
 use crate::{
-    address_space::At,
+    address_space::{At, Next},
+    last_file::LastFile,
     walk::{self, StableVma},
 };
 use core::ops::Range;
 use kernel::{
+    bindings,
     mm::{
-        test_mm::{TestMm, PROT_READ, PROT_WRITE},
+        test_mm::{TestMm, PROT_NONE, PROT_READ, PROT_WRITE},
         vma_iter::{VmaIter, VmaIterState},
     },
     page::PAGE_SIZE,
@@ -130,6 +132,54 @@ mod tests {
         // A test must not end with anything locked, so only now.
         assert_eq!(wrong, 0);
         assert_eq!(n, VMAS);
+        Ok(())
+    }
+
+    /// What is copied without a lock is what a lock shows.
+    #[test]
+    fn copies_are_right() -> Result {
+        const VMAS: usize = 100;
+        let mm = TestMm::attach()?;
+        for n in 0..VMAS {
+            let prot = [PROT_NONE, R, RW, R | bindings::PROT_EXEC][n % 4];
+            mm.map(pages(3 * n..3 * n + 1 + n % 3), prot)?;
+        }
+
+        let mut locked = KVec::with_capacity(VMAS, GFP_KERNEL)?;
+        let mut state = VmaIterState::new();
+        let mut at: Option<At<'_>> = walk::first(VmaIter::new(&mm, &mut state), 0)?;
+        while let Some(here) = at {
+            let _ = locked.push_within_capacity((here.range(), here.vma().flags()));
+            at = walk::next(here.unlock())?;
+        }
+        assert_eq!(locked.len(), VMAS);
+
+        let mut wrong = 0;
+        let mut copies = 0;
+        let mut all = locked.iter();
+        let mut state = VmaIterState::new();
+        let at: Option<At<'_>> = walk::first(VmaIter::new(&mm, &mut state), 0)?;
+        let mut next = at.map(Next::At);
+        while let Some(here) = next {
+            let (same, unlocked) = match here {
+                Next::Copied(copied) => {
+                    copies += 1;
+                    let vma = copied.vma();
+                    let is = (vma.range(), vma.flags());
+                    (all.next() == Some(&is), copied.pass())
+                }
+                Next::At(at) => {
+                    let is = (at.range(), at.vma().flags());
+                    (all.next() == Some(&is), at.unlock())
+                }
+            };
+            wrong += usize::from(!same);
+            next = walk::next_or_copy(unlocked, &LastFile::default())?;
+        }
+        assert_eq!(wrong, 0);
+        assert_eq!(all.next(), None);
+        // The first is locked, and another one each time that another task was to run.
+        assert!(copies > VMAS / 2 || cfg!(not(CONFIG_PER_VMA_LOCK)));
         Ok(())
     }
 
@@ -647,7 +697,9 @@ mod page_walk {
             let pages = (self.stats.resident() - before) / PAGE_SIZE;
 
             // That each has found room is seen from the number of pages.
-            let _ = self.calls.push_within_capacity((at.section(), pages));
+            let _ = self
+                .calls
+                .push_within_capacity((at.seen().map(|seen| seen.section), pages));
             added
         }
 

@@ -25,6 +25,9 @@ pub(crate) const fn vma(id: u32, start: usize, end: usize) -> Vma {
     Vma { id, start, end }
 }
 
+/// The last digit of the identity of a VMA that has to be locked to be read.
+pub(crate) const NAMED: u32 = 9;
+
 /// A moment at which a writer may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
@@ -34,6 +37,8 @@ pub(crate) enum Moment {
     Pass,
     /// Before the reader tries to lock what it has found.
     TryLock,
+    /// Before the reader reads what it has found without locking it.
+    Copy,
     /// Before the reader finds out whether there was a writer.
     Verify,
     /// Before the reader looks at a gap once more.
@@ -93,10 +98,12 @@ pub(crate) struct Space {
     pub(crate) exited: Cell<bool>,
     pub(crate) cpu_needed: Cell<bool>,
     pub(crate) script: &'static [Step],
-    pub(crate) moments: [Cell<usize>; 11],
+    pub(crate) moments: [Cell<usize>; 12],
 
     pub(crate) finds: Cell<usize>,
     pub(crate) tries: Cell<usize>,
+    /// How often it has read a VMA without locking it.
+    pub(crate) copies: Cell<usize>,
     pub(crate) looks_again: Cell<usize>,
     pub(crate) fallbacks: Cell<usize>,
     pub(crate) relaxed: Cell<usize>,
@@ -125,9 +132,10 @@ impl Space {
             exited: Cell::new(false),
             cpu_needed: Cell::new(false),
             script,
-            moments: [const { Cell::new(0) }; 11],
+            moments: [const { Cell::new(0) }; 12],
             finds: Cell::new(0),
             tries: Cell::new(0),
+            copies: Cell::new(0),
             looks_again: Cell::new(0),
             fallbacks: Cell::new(0),
             relaxed: Cell::new(0),
@@ -262,6 +270,15 @@ pub(crate) struct Found<'a> {
     vma: Vma,
     generation: u32,
     rcu: Rcu<'a>,
+}
+
+/// What was read of a VMA that was not locked.
+pub(crate) struct Copied(pub(crate) Vma);
+
+impl StableVma for Copied {
+    fn range(&self) -> Range<usize> {
+        self.0.start..self.0.end
+    }
 }
 
 pub(crate) struct Locked<'a> {
@@ -407,6 +424,8 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
     type Idle = &'a Space;
     type Rcu = Rcu<'a>;
     type Found = Found<'a>;
+    type Copy = Copied;
+    type Known = ();
     type Locked = Locked<'a>;
     type Sleepable = Sleepable<'a>;
     type MmapLocked = MmapLocked<'a>;
@@ -460,6 +479,29 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
 
     fn find(rcu: Rcu<'a>) -> Result<Found<'a>, &'a Space> {
         rcu.find()
+    }
+
+    fn copy(
+        found: Found<'a>,
+        snapshot: &Snapshot<'a>,
+        _known: &(),
+    ) -> Result<(Copied, Rcu<'a>), Found<'a>> {
+        let space = found.rcu.space;
+        space.moment(Moment::Copy);
+
+        // What it is now, or was when it was freed.
+        let vmas = space.vmas.get();
+        let now = vmas.iter().copied().find(|vma| vma.id == found.vma.id);
+        let vma = now.unwrap_or(found.vma);
+        if vma.id % 10 == NAMED || Self::changed_since(snapshot) {
+            return Err(found);
+        }
+        add(&space.copies);
+        let rcu = Rcu {
+            place: Place::After(found.vma.end - 1),
+            ..found.rcu
+        };
+        Ok((Copied(vma), rcu))
     }
 
     fn try_lock(found: Found<'a>) -> Result<Locked<'a>, (LockError, &'a Space)> {

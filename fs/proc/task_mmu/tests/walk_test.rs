@@ -4,6 +4,7 @@
 
 use crate::{
     tests::scripted::{
+        of,
         vma,
         Act,
         Moment,
@@ -17,6 +18,7 @@ use crate::{
         AddressSpace,
         At,
         LockError,
+        Next,
         StableVma,
         MAX_GAP_WALKS,
         MAX_RETRIES, //
@@ -74,6 +76,32 @@ fn walk(space: &Space) -> Walked {
     walk_by::<true>(space, 0, false)
 }
 
+/// Walks to the end like [`walk`], and locks only the first VMA and those that it cannot copy.
+fn copy(space: &Space) -> Walked {
+    let mut walked = ids([]);
+    let mut step = walk::first::<Scripted<'_, true>>(space, 0).map(|at| at.map(Next::At));
+
+    for id in &mut walked.ids {
+        step = match step {
+            Ok(Some(Next::Copied(copied))) => {
+                *id = copied.vma().0.id;
+                walk::next_or_copy(copied.pass(), &())
+            }
+            Ok(Some(Next::At(at))) => {
+                *id = of(&at).1.id;
+                walk::next_or_copy(at.unlock(), &())
+            }
+            Ok(None) => return walked,
+            Err(_) => {
+                walked.killed = true;
+                return walked;
+            }
+        };
+    }
+
+    walked
+}
+
 #[kunit_tests(task_mmu_walk)]
 mod tests {
     use super::{Moment::*, *};
@@ -107,6 +135,98 @@ mod tests {
         // One lookup for each VMA, and one that finds no other.
         finished!(space, finds: 4, looks_again: 0, fallbacks: 0);
         assert_eq!(space.tries.get(), 3);
+    }
+
+    #[test]
+    fn copied_without_a_lock() {
+        let space = Space::new(ABC, &[]);
+
+        assert_eq!(copy(&space), ids([1, 2, 3]));
+        finished!(space, finds: 4, looks_again: 0, fallbacks: 0);
+        // The first is locked.
+        assert_eq!((space.tries.get(), space.copies.get()), (1, 2));
+    }
+
+    #[test]
+    fn locked_for_its_name() {
+        const NAMES: &[Vma] = &[
+            vma(1, 10, 20),
+            vma(9, 20, 30),
+            vma(3, 40, 50),
+            vma(19, 60, 70),
+        ];
+        let space = Space::new(NAMES, &[]);
+
+        assert_eq!(copy(&space), ids([1, 9, 3, 19]));
+        finished!(space, finds: 5, looks_again: 0, fallbacks: 0);
+        assert_eq!((space.tries.get(), space.copies.get()), (3, 1));
+    }
+
+    #[test]
+    fn changed_before_it_is_copied() {
+        const SHRUNK: &[Vma] = &[vma(1, 10, 20), vma(2, 20, 25), vma(3, 40, 50)];
+        let space = Space::new(ABC, &[(Copy, 1, Act::Change(SHRUNK))]);
+
+        assert_eq!(copy(&space), ids([1, 2, 3]));
+        finished!(space, finds: 4, looks_again: 0, fallbacks: 0);
+        assert_eq!((space.tries.get(), space.copies.get()), (2, 1));
+    }
+
+    #[test]
+    fn changed_while_it_is_copied() {
+        const GROWN: &[Vma] = &[vma(1, 10, 20), vma(2, 20, 40), vma(3, 40, 50)];
+        // What is verified before is the gap at the start, and where the reader goes on from.
+        let space = Space::new(ABC, &[(Verify, 3, Act::Change(GROWN))]);
+
+        assert_eq!(copy(&space), ids([1, 2, 3]));
+        finished!(space, finds: 4, looks_again: 0, fallbacks: 0);
+        assert_eq!((space.tries.get(), space.copies.get()), (2, 1));
+    }
+
+    #[test]
+    fn detached_while_it_is_copied() {
+        let space = Space::new(ABC, &[(Copy, 1, Act::ReplaceAll)]);
+
+        assert_eq!(copy(&space), ids([1, 2, 3]));
+        finished!(space, finds: 4 + 1, looks_again: 0, fallbacks: 0);
+        assert_eq!((space.tries.get(), space.copies.get()), (3, 1));
+    }
+
+    #[test]
+    fn merged_after_it_was_copied() {
+        // B, which was copied, has grown up to C. What follows it now is D.
+        const ABCD: &[Vma] = &[
+            vma(1, 10, 20),
+            vma(2, 20, 30),
+            vma(3, 30, 40),
+            vma(4, 50, 60),
+        ];
+        const MERGED: &[Vma] = &[vma(1, 10, 20), vma(2, 20, 40), vma(4, 50, 60)];
+        let space = Space::new(ABCD, &[(Find, 3, Act::Change(MERGED))]);
+
+        assert_eq!(copy(&space), ids([1, 2, 2, 4]));
+        assert!(space.events.get().iter().flatten().eq(&[Fallback(Gap)]));
+        finished!(space, finds: 5, looks_again: 1, fallbacks: 1);
+    }
+
+    #[test]
+    fn nothing_is_copied_beside_a_writer() {
+        let space = Space::new(ABC, &[(Find, 1, Act::BeginWrite)]);
+
+        assert_eq!(copy(&space), ids([1, 2, 3]));
+        assert_eq!((space.tries.get(), space.copies.get()), (3, 0));
+        assert_eq!(space.violations.get(), 0);
+    }
+
+    #[test]
+    fn another_task_is_to_run_between_copies() {
+        let space = Space::new(ABC, &[(Copy, 1, Act::NeedCpu)]);
+
+        assert_eq!(copy(&space), ids([1, 2, 3]));
+        finished!(space, finds: 4, looks_again: 0, fallbacks: 0);
+        assert_eq!(space.relaxed.get(), 1);
+        // The first VMA of an RCU section is locked.
+        assert_eq!((space.tries.get(), space.copies.get()), (2, 1));
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub(crate) enum Kind {
     Walk,
     /// Walks over all VMAs, and leaves RCU at each of them.
     Sleep,
+    /// Walks over all VMAs, and locks only those that it cannot copy otherwise.
+    Copy,
     /// Begins to walk in a gap.
     Gap,
     /// Adds up all VMAs in pieces.
@@ -25,6 +27,7 @@ pub(crate) enum Kind {
 pub(crate) const READERS: &[(&str, Kind)] = &[
     ("walk", Kind::Walk),
     ("sleep", Kind::Sleep),
+    ("copy", Kind::Copy),
     ("gap", Kind::Gap),
     ("sum-all", Kind::SumAll),
     ("sum-one", Kind::SumOne),
@@ -69,12 +72,14 @@ impl Case {
         reader != Kind::Gap || self.gap >= self.vmas[0].1
     }
 
-    /// How many preemptions are tried with one writer. The two readers for whom this is bounded in
-    /// the short form take the steps of [`Kind::Walk`], and few others.
+    /// How many preemptions are tried with one writer. The readers for whom this is bounded in the
+    /// short form take the steps of [`Kind::Walk`], and few others.
     pub(crate) fn preemptions(&self, reader: Kind, long: bool) -> Option<usize> {
-        let bounded = self.size != Size::Small || matches!(reader, Kind::Sleep | Kind::SumAll);
+        let bounded =
+            self.size != Size::Small || matches!(reader, Kind::Sleep | Kind::Copy | Kind::SumAll);
         match long {
             true => (self.size == Size::Huge).then_some(6),
+            false if reader == Kind::Copy => Some(4),
             false => bounded.then_some(5),
         }
     }

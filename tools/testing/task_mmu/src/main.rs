@@ -47,7 +47,8 @@
 //! is one step, in place if there are as many ranges as before, and there is one node. Of a lookup
 //! from within a gap, the walk to the gap and the search from its end are two steps, any other
 //! lookup is one: what is found has to be verified if there can have been a writer. A walk to
-//! verify is two steps, the one reads ranges and the other what is there. The kernel compares
+//! verify is two steps, the one reads ranges and the other what is there. To read a VMA without its
+//! lock is a step for each field. The kernel compares
 //! `vm_lock_seq` without a reference first, which is left out here. Numbers do not wrap.
 //! Signals and failed allocations are left out.
 
@@ -77,7 +78,7 @@ use std::{
         Arc, Mutex,
     },
 };
-use walk::{AddressSpace, At, Budget, Event, Held, LockError, Reason, Released, StableVma};
+use walk::{AddressSpace, At, Budget, Event, Held, LockError, Next, Reason, Released, StableVma};
 
 /// A sum, as the addresses that were added and the kind of VMA that each was in.
 #[derive(Default)]
@@ -118,6 +119,28 @@ impl<'a> sums::Sum<Model<'a>> for Added {
     }
 }
 
+/// Walks over all VMAs, and locks those that it cannot copy otherwise.
+fn copy_all<'a>(reader: &'a Reader<'a>) -> Vec<Area> {
+    let mut lines = Vec::new();
+    let Ok(first) = walk::first::<Model<'a>>(reader, 0);
+    let mut next = first.map(Next::At);
+    while let Some(here) = next {
+        reader.arrived();
+        let unlocked = match here {
+            Next::Copied(copied) => {
+                lines.push(copied.vma().area());
+                copied.pass()
+            }
+            Next::At(at) => {
+                lines.push(model::area_at(&at));
+                at.unlock()
+            }
+        };
+        Ok(next) = walk::next_or_copy(unlocked, &());
+    }
+    lines
+}
+
 /// Walks over all VMAs that end above `pos`.
 fn walk_from<'a>(reader: &'a Reader<'a>, pos: usize, sleep: bool) -> Vec<Area> {
     let mut lines = Vec::new();
@@ -148,6 +171,10 @@ fn read(reader: &Reader<'_>, case: &Case, kind: Kind) -> Check {
     match kind {
         Kind::Walk => lines(0, false),
         Kind::Sleep => lines(0, true),
+        Kind::Copy => {
+            let lines = copy_all(reader);
+            Box::new(move |history| check::lines(history, 0, &lines))
+        }
         Kind::Gap => lines(case.gap, false),
         Kind::SumAll => {
             let mut sum = Added::default();
@@ -197,7 +224,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Tries one interleaving.
 fn interleaving(run: Run, case: &Case, history: Arc<History>, outcome: &Mutex<Outcome>) {
-    let space = Arc::new(Space::new(&case.areas(), case.full, history));
+    let has_copies = run.reader.1 == Kind::Copy;
+    let space = Arc::new(Space::new(&case.areas(), case.full, has_copies, history));
     let writers = [&case.writer, &case.other];
     let threads: Vec<_> = (1..=run.writers)
         .map(|number| {

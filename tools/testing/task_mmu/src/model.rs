@@ -173,6 +173,25 @@ struct Vma {
     vm_mm: UnsafeCell<usize>,
     /// `vm_start`, `vm_end`, and something that stands for `vm_flags`.
     fields: UnsafeCell<(Range<usize>, u8)>,
+    /// The same, for a reader that reads them without a lock.
+    lockless: Option<Lockless>,
+}
+
+/// Fields that are read and written one by one.
+struct Lockless {
+    start: Shared<usize>,
+    end: Shared<usize>,
+    kind: Shared<u8>,
+}
+
+impl Lockless {
+    fn new(range: Range<usize>, kind: u8) -> Self {
+        Self {
+            start: Shared::new(range.start),
+            end: Shared::new(range.end),
+            kind: Shared::new(kind),
+        }
+    }
 }
 
 impl Vma {
@@ -194,7 +213,12 @@ impl Vma {
     fn set(&self, range: Range<usize>, kind: u8) {
         // SAFETY: `loom` panics if the cell can be used meanwhile.
         self.fields
-            .with_mut(|fields| unsafe { *fields = (range, kind) });
+            .with_mut(|fields| unsafe { *fields = (range.clone(), kind) });
+        if let Some(lockless) = &self.lockless {
+            lockless.start.step(|start| *start = range.start);
+            lockless.end.step(|end| *end = range.end);
+            lockless.kind.step(|it| *it = kind);
+        }
     }
 }
 
@@ -213,10 +237,12 @@ pub(crate) struct Space {
 unsafe impl Sync for Space {}
 
 impl Space {
-    /// Makes an address space. The VMA at `full` has as many readers as can be counted.
+    /// Makes an address space. The VMA at `full` has as many readers as can be counted. If it
+    /// `has_copies`, VMAs can be read without a lock, for which a writer needs more steps.
     pub(crate) fn new(
         areas: &[Area],
         full: Option<usize>,
+        has_copies: bool,
         history: std::sync::Arc<History>,
     ) -> Self {
         let vma = |slot| {
@@ -226,11 +252,13 @@ impl Space {
                 Some(_) => 1,
                 None => 0,
             };
+            let (range, kind) = area.map_or((0..0, 0), |a| (a.start..a.end, a.kind));
             Vma {
                 vm_refcnt: Monitor::new(refcnt),
                 vm_lock_seq: Shared::new(u32::MAX),
                 vm_mm: UnsafeCell::new(MM),
-                fields: UnsafeCell::new(area.map_or((0..0, 0), |a| (a.start..a.end, a.kind))),
+                fields: UnsafeCell::new((range.clone(), kind)),
+                lockless: has_copies.then(|| Lockless::new(range, kind)),
             }
         };
 
@@ -467,6 +495,8 @@ pub(crate) enum Fault {
     AnyGap,
     /// Whether there is another VMA is not looked at again.
     AnyEnd,
+    /// Whether a writer has come is not looked at again once a VMA has been copied.
+    AnyCopy,
 }
 
 pub(crate) const FAULTS: &[(&str, Fault)] = &[
@@ -477,6 +507,7 @@ pub(crate) const FAULTS: &[(&str, Fault)] = &[
     ("no-mm", Fault::NoMm),
     ("any-gap", Fault::AnyGap),
     ("any-end", Fault::AnyEnd),
+    ("any-copy", Fault::AnyCopy),
 ];
 
 /// How often a reader has looked for a VMA.
@@ -726,6 +757,15 @@ pub(crate) struct Found<'a> {
     rcu: Rcu<'a>,
 }
 
+/// What was read of a VMA without a lock.
+pub(crate) struct Copied(Area);
+
+impl Copied {
+    pub(crate) fn area(&self) -> Area {
+        self.0
+    }
+}
+
 pub(crate) struct Locked<'a> {
     lock: VmaLock<'a>,
     iter: RcuIter<'a>,
@@ -802,6 +842,12 @@ impl<'a> RcuIter<'a> {
     }
 }
 
+impl StableVma for Copied {
+    fn range(&self) -> Range<usize> {
+        self.0.range()
+    }
+}
+
 impl StableVma for Locked<'_> {
     fn range(&self) -> Range<usize> {
         self.lock.area().range()
@@ -835,6 +881,8 @@ impl<'a> AddressSpace for Model<'a> {
     type Idle = &'a Reader<'a>;
     type Rcu = RcuIter<'a>;
     type Found = Found<'a>;
+    type Copy = Copied;
+    type Known = ();
     type Locked = Locked<'a>;
     type Sleepable = Sleepable<'a>;
     type MmapLocked = MmapLocked<'a>;
@@ -889,6 +937,32 @@ impl<'a> AddressSpace for Model<'a> {
 
     fn find(iter: RcuIter<'a>) -> Result<Found<'a>, &'a Reader<'a>> {
         iter.next()
+    }
+
+    fn copy(
+        found: Found<'a>,
+        snapshot: &Snapshot<'a>,
+        _known: &(),
+    ) -> Result<(Copied, RcuIter<'a>), Found<'a>> {
+        let entry = found.entry;
+        let reader = found.rcu.0;
+        let Some(lockless) = &reader.space.vmas[entry.vma].lockless else {
+            return Err(found);
+        };
+
+        let start = lockless.start.step(|start| *start);
+        let end = lockless.end.step(|end| *end);
+        let kind = lockless.kind.step(|kind| *kind);
+        reader.step("reads of VMA that it is", &[entry.vma, start, end]);
+
+        if Self::changed_since(snapshot) && reader.fault != Some(Fault::AnyCopy) {
+            return Err(found);
+        }
+        let iter = RcuIter {
+            place: Place::After(entry.end - 1),
+            rcu: found.rcu,
+        };
+        Ok((Copied(Area::new(entry.vma, start..end, kind)), iter))
     }
 
     fn try_lock(found: Found<'a>) -> Result<Locked<'a>, (LockError, &'a Reader<'a>)> {
