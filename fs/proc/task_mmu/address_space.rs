@@ -252,7 +252,7 @@ mod vma_locks {
         type Idle = VmaIter<'a>;
         type Rcu = RcuVmaIter<'a>;
         type Found = FoundVma<'a>;
-        type Copy = VmaCopy;
+        type Fields = VmaCopy;
         type Known = LastFile;
         type Locked = LockedVma<'a>;
         type Sleepable = SleepableVma<'a>;
@@ -313,16 +313,14 @@ mod vma_locks {
             snapshot: &MmapLockSpeculation<'a>,
             known: &LastFile,
         ) -> Result<(VmaCopy, RcuVmaIter<'a>), FoundVma<'a>> {
-            let sequence = snapshot.sequence();
-            let has_name = |vma: &VmaCopy| {
-                vma.offset().is_none()
-                    && is_initial_heap_or_stack(snapshot.address_space(), &vma.range())
+            let now = Seen {
+                section: found.section(),
+                sequence: snapshot.sequence(),
             };
-
-            match found.copy(snapshot, |file| known.is_mapped(file, sequence)) {
-                Some(vma) if !has_name(&vma) => Ok((vma, found.pass())),
-                _ => Err(found),
-            }
+            found.copy(snapshot, |vma| match vma.file() {
+                Some(file) => known.is_mapped(file, now),
+                None => !is_initial_heap_or_stack(snapshot.address_space(), &vma.range()),
+            })
         }
 
         #[inline]
@@ -473,7 +471,7 @@ mod no_vma_locks {
         type Idle = VmaIter<'a>;
         type Rcu = Never;
         type Found = Never;
-        type Copy = Never;
+        type Fields = Never;
         type Known = LastFile;
         type Locked = Never;
         type Sleepable = Never;

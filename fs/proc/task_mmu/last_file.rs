@@ -8,7 +8,7 @@ use kernel::{
     seq_file::{Line, Place}, //
 };
 
-#[cfg(CONFIG_PER_VMA_LOCK)]
+#[cfg(all(CONFIG_PER_VMA_LOCK, CONFIG_PROC_TASK_MMU_RUST_KUNIT_TEST))]
 use kernel::prelude::*;
 
 /// What the last line about a file says of it, to be copied to the next line about it.
@@ -21,10 +21,11 @@ use kernel::prelude::*;
 /// their last user is gone. Within the section a dentry may have been unlinked, which [`PathSeq`]
 /// tells, and may have been given another inode, which has another number.
 ///
-/// If that VMA is not locked, the address of the file tells, as long as `mm_lock_seq` is what it was
-/// before the path was looked up. So no writer has come since, the VMA of that line still maps the
-/// file, and the other one mapped it as well when the path was looked up. It is too late to lock
-/// that one when its line is begun, so that the line before must be one that stays in the buffer.
+/// If that VMA is not locked, the address of the file tells, as long as `mm_lock_seq` is what it
+/// was before the path was looked up. So no writer has come since, the VMA of that line still maps
+/// the file, and the other one mapped it as well when the path was looked up. The new line was true
+/// at that moment, whatever has become of the path. It is too late to lock the VMA when its line is
+/// begun, so that the line before must be one that stays in the buffer.
 #[derive(Default)]
 pub(crate) struct LastFile {
     seen: Option<Seen>,
@@ -33,8 +34,8 @@ pub(crate) struct LastFile {
     dentry: usize,
     mount: usize,
     inode: u64,
-    /// What the text depends on, if it does not change at any moment.
-    has_path: bool,
+    /// Whether `seq` tells that the text is still right.
+    has_seq: bool,
     seq: PathSeq,
     place: Place,
     /// The column at which this text begins in its line.
@@ -45,11 +46,10 @@ pub(crate) struct LastFile {
     path: u32,
 }
 
-/// When a VMA was locked.
-#[derive(Clone, Copy)]
+/// When a VMA was looked at: in which RCU section, and at which value of `mm_lock_seq`.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) section: RcuSection,
-    /// What `mm_lock_seq` was then.
     pub(crate) sequence: u32,
 }
 
@@ -73,7 +73,7 @@ impl LastFile {
         let (before, now) = (self.seen?, seen?);
 
         let is_same = before.section == now.section
-            && self.has_path
+            && self.has_seq
             && self.dentry == dentry
             && self.mount == mount
             && self.inode == file.inode()
@@ -83,15 +83,16 @@ impl LastFile {
             return None;
         }
         self.seen = seen;
-        self.file = stays(file, line);
+        self.file = file.address();
         Some(SameFile(self))
     }
 
-    /// Returns whether a VMA maps the file of the last line. It is not locked. `file` is the address
-    /// of its file, which has not changed since `mm_lock_seq` was `sequence`, nor has that.
+    /// Returns whether a VMA that is not locked maps the file of the last line, if no writer comes
+    /// meanwhile. `file` is the address of its file, and what was looked up since `now` is what is
+    /// there.
     #[inline(always)]
-    pub(crate) fn is_mapped(&self, file: usize, sequence: u32) -> bool {
-        self.file == file && self.seen.is_some_and(|seen| seen.sequence == sequence)
+    pub(crate) fn is_mapped(&self, file: usize, now: Seen) -> bool {
+        self.file == file && self.seen == Some(now)
     }
 
     /// Returns what the last line has said of its file.
@@ -122,8 +123,8 @@ impl LastFile {
         let (dentry, mount) = path.address();
         *self = Self {
             seen,
-            file: stays(file, line),
-            has_path: seq.is_some(),
+            file: if line.is_first() { 0 } else { file.address() },
+            has_seq: seq.is_some(),
             dentry,
             mount,
             inode: file.inode(),
@@ -133,16 +134,6 @@ impl LastFile {
             inode_end: (inode_end - start) as u32,
             path: (text - start) as u32,
         };
-    }
-}
-
-/// Returns the address of a file if what `line` says of it is going to stay in the buffer.
-#[inline]
-fn stays(file: VmaFile<'_>, line: &Line<'_>) -> usize {
-    if line.is_first() {
-        0
-    } else {
-        file.address()
     }
 }
 
@@ -163,7 +154,7 @@ impl SameFile<'_> {
     }
 }
 
-#[cfg(CONFIG_PER_VMA_LOCK)]
+#[cfg(all(CONFIG_PER_VMA_LOCK, CONFIG_PROC_TASK_MMU_RUST_KUNIT_TEST))]
 #[kunit_tests(task_mmu_last_file)]
 mod tests {
     use super::*;
@@ -180,22 +171,29 @@ mod tests {
         let mm = TestMm::attach()?;
         mm.map(0x1000_0000..0x1000_0000 + PAGE_SIZE, PROT_READ)?;
         let mut state = VmaIterState::new();
-        let found = VmaIter::new(&mm, &mut state).enter_rcu(0).next();
-        let locked = found.ok().and_then(|found| found.start_read().ok());
-        let section = locked.map(|vma| vma.section()).ok_or(EAGAIN)?;
+        let mut at = |sequence| -> Result<Seen> {
+            let found = VmaIter::new(&mm, &mut state).enter_rcu(0).next();
+            let section = found.ok().ok_or(ENOENT)?.section();
+            Ok(Seen { section, sequence })
+        };
+        let seen = at(4)?;
         let last = LastFile {
-            seen: Some(Seen {
-                section,
-                sequence: 4,
-            }),
+            seen: Some(seen),
             file: 0x1000,
             ..LastFile::default()
         };
 
-        assert!(last.is_mapped(0x1000, 4));
-        assert!(!last.is_mapped(0x1000, 6));
-        assert!(!last.is_mapped(0x2000, 4));
-        assert!(!LastFile::default().is_mapped(0, 0));
+        assert!(last.is_mapped(0x1000, seen));
+        assert!(!last.is_mapped(
+            0x1000,
+            Seen {
+                sequence: 6,
+                ..seen
+            }
+        ));
+        assert!(!last.is_mapped(0x1000, at(4)?));
+        assert!(!last.is_mapped(0x2000, seen));
+        assert!(!LastFile::default().is_mapped(0, seen));
         Ok(())
     }
 }

@@ -132,8 +132,8 @@ impl LastPosition {
         Ok(arrive(found, mm, index))
     }
 
-    /// Finds the record after the one that was unlocked, without locking it if that is possible, and
-    /// sets `index` to what follows it.
+    /// Finds the record after the one that was unlocked, without locking it if that is possible,
+    /// and sets `index` to what follows it.
     ///
     /// All records before this have been shown. The next read of this file continues from here,
     /// even if the walk fails. In that case only the index has to change.

@@ -127,10 +127,10 @@
 //!
 //! So a reader of a process that does not change its address space seldom writes to memory that the
 //! process uses, and seldom has a writer wait. A file or a name belongs to the VMA and may be gone
-//! before it is printed, so that a VMA with one is locked. The exception is a file about which there
-//! was a line before, if no writer has come since before its path was looked up: the address of the
-//! file tells which one it is, because that VMA still maps it. Then the line was true when the path
-//! was looked up.
+//! before it is printed, so that a VMA with one is locked. The exception is the file that the last
+//! line about a file was about, if no writer has come since before its path was looked up: the VMA
+//! of that line still maps it, so that its address cannot be another file's. Then the new line was
+//! true when the path was looked up.
 //!
 //! # Where an RCU section ends
 //!
@@ -201,7 +201,7 @@ pub(crate) enum Reason {
     End,
 }
 
-/// A VMA that cannot change.
+/// A VMA that cannot change, or what it was at one moment.
 pub(crate) trait StableVma {
     /// Returns the addresses that the VMA covers.
     fn range(&self) -> Range<usize>;
@@ -219,8 +219,8 @@ pub(crate) trait AddressSpace: Sized {
     type Rcu;
     /// In an RCU section. A VMA has been found. It is not locked and may be stale.
     type Found;
-    /// What is read of a VMA that is not locked, enough to say what it is.
-    type Copy: StableVma;
+    /// What is read of a VMA that is not locked, enough to say what it was.
+    type Fields: StableVma;
     /// What the reader knows, so that some VMAs can be copied that could not be otherwise.
     type Known;
     /// In an RCU section, with a VMA read-locked.
@@ -275,7 +275,7 @@ pub(crate) trait AddressSpace: Sized {
         found: Self::Found,
         snapshot: &Self::Snapshot,
         known: &Self::Known,
-    ) -> Result<(Self::Copy, Self::Rcu), Self::Found>;
+    ) -> Result<(Self::Fields, Self::Rcu), Self::Found>;
 
     /// Tries to read-lock the VMA, without waiting. On failure the RCU section has been left.
     fn try_lock(found: Self::Found) -> Result<Self::Locked, (LockError, Self::Idle)>;
@@ -434,7 +434,7 @@ pub(crate) enum Next<A: AddressSpace> {
 
 /// A copy of a VMA, and how to go on from it.
 pub(crate) struct Copied<A: AddressSpace> {
-    vma: A::Copy,
+    vma: A::Fields,
     rcu: A::Rcu,
     snapshot: A::Snapshot,
 }
@@ -442,7 +442,7 @@ pub(crate) struct Copied<A: AddressSpace> {
 impl<A: AddressSpace> Copied<A> {
     /// Returns what the VMA was.
     #[inline(always)]
-    pub(crate) fn vma(&self) -> &A::Copy {
+    pub(crate) fn vma(&self) -> &A::Fields {
         &self.vma
     }
 
@@ -469,8 +469,8 @@ impl<A: AddressSpace> StableVma for Next<A> {
 
 /// A reader that has unlocked a VMA, or not locked it, to go on to the next one.
 pub(crate) enum Unlocked<A: AddressSpace> {
-    /// The VMA is not locked. It ended at `pos` when the snapshot was taken, and the iterator stands
-    /// at its end as it was then.
+    /// The VMA is not locked. It ended at `pos` when the snapshot was taken, and the iterator
+    /// stands at its end as it was then.
     Vma {
         rcu: A::Rcu,
         pos: usize,
@@ -545,13 +545,10 @@ pub(crate) fn first<A: AddressSpace>(idle: A::Idle, pos: usize) -> Result<Option
 #[inline(always)]
 pub(crate) fn next<A: AddressSpace>(unlocked: Unlocked<A>) -> Result<Option<At<A>>, A::Error> {
     match unlocked {
-        Unlocked::Vma { rcu, pos, snapshot } => {
-            if A::need_resched(&rcu) {
-                return let_others_run(rcu, pos).map(apart);
-            }
-            let (rcu, snapshot) = resume::<A>(rcu, pos, snapshot);
-            lock(A::find(rcu), pos, snapshot)
-        }
+        Unlocked::Vma { rcu, pos, snapshot } => match resume::<A>(rcu, pos, snapshot) {
+            Ok((rcu, snapshot)) => lock(A::find(rcu), pos, snapshot),
+            Err(rcu) => let_others_run(rcu, pos).map(apart),
+        },
         Unlocked::Mmap(at) => Ok(A::next_under_mmap_lock(at).map(At::Mmap)),
     }
 }
@@ -563,11 +560,8 @@ pub(crate) fn next_or_copy<A: AddressSpace>(
     known: &A::Known,
 ) -> Result<Option<Next<A>>, A::Error> {
     let at = match unlocked {
-        Unlocked::Vma { rcu, pos, snapshot } => {
-            if A::need_resched(&rcu) {
-                let_others_run(rcu, pos).map(apart)?
-            } else {
-                let (rcu, snapshot) = resume::<A>(rcu, pos, snapshot);
+        Unlocked::Vma { rcu, pos, snapshot } => match resume::<A>(rcu, pos, snapshot) {
+            Ok((rcu, snapshot)) => {
                 match A::find(rcu).map(|found| A::copy(found, &snapshot, known)) {
                     Ok(Ok((vma, rcu))) => {
                         return Ok(Some(Next::Copied(Copied { vma, rcu, snapshot })));
@@ -576,25 +570,29 @@ pub(crate) fn next_or_copy<A: AddressSpace>(
                     Err(idle) => lock(Err(idle), pos, snapshot)?,
                 }
             }
-        }
+            Err(rcu) => let_others_run(rcu, pos).map(apart)?,
+        },
         Unlocked::Mmap(at) => A::next_under_mmap_lock(at).map(At::Mmap),
     };
     Ok(at.map(Next::At))
 }
 
 /// Sets the iterator to `pos`, and takes another snapshot, if a writer may have come since the VMA
-/// before `pos` was what the iterator stands at.
+/// before `pos` was what the iterator stands at. Fails if another task is to run.
 #[inline(always)]
 fn resume<A: AddressSpace>(
     mut rcu: A::Rcu,
     pos: usize,
     mut snapshot: A::Snapshot,
-) -> (A::Rcu, A::Snapshot) {
+) -> Result<(A::Rcu, A::Snapshot), A::Rcu> {
+    if A::need_resched(&rcu) {
+        return Err(rcu);
+    }
     if A::changed_since(&snapshot) {
         snapshot = A::snapshot(&rcu);
         A::set(&mut rcu, pos);
     }
-    (rcu, snapshot)
+    Ok((rcu, snapshot))
 }
 
 /// Leaves the RCU section for other tasks, and finds the first VMA that ends above `pos`.
@@ -668,8 +666,8 @@ pub(crate) fn go_on<A: AddressSpace>(
 
 /// Locks and verifies the first VMA that ends above `pos`, or verifies that there is none.
 ///
-/// `found` is what was looked up after the snapshot was taken, with the iterator at `pos`, or at the
-/// end of the VMA before `pos` as it was when the snapshot was taken.
+/// `found` is what was looked up after the snapshot was taken, with the iterator at `pos`, or at
+/// the end of the VMA before `pos` as it was when the snapshot was taken.
 #[inline(always)]
 fn lock<A: AddressSpace>(
     found: Result<A::Found, A::Idle>,

@@ -48,8 +48,10 @@ impl<'a> MmapLockSpeculation<'a> {
         self.mm
     }
 
-    /// Returns the value that `mm_lock_seq` had when the speculation began, to compare it with that
-    /// of another speculation on the same address space.
+    /// Returns the value that `mm_lock_seq` had when the speculation began.
+    ///
+    /// If another speculation on the same address space, in the same RCU section, began with the
+    /// same value, and that is even, no writer has come between the two.
     ///
     /// # Examples
     ///

@@ -23,11 +23,11 @@
 //!                                    +----+ next()
 //! ```
 //!
-//! What makes up most lines of a list of VMAs can be read without locking the VMA, if no writer comes
-//! meanwhile ([`FoundVma::copy`]). The walk goes on from there:
+//! What makes up most lines of a list of VMAs can be read without locking the VMA, if no writer
+//! comes meanwhile ([`FoundVma::copy`]). The walk goes on from there:
 //!
 //! ```text
-//!                 next()               pass()
+//!                 next()               copy()
 //!   RcuVmaIter ------------> FoundVma --------> RcuVmaIter
 //! ```
 //!
@@ -40,9 +40,9 @@
 //!   RcuVmaIter ----------------------------------------------------+
 //! ```
 //!
-//! So no other field of a VMA can be read before it is locked, a position in the tree cannot be used
-//! after the RCU section that it belongs to, and an iterator that has a VMA locked or is in an RCU
-//! section cannot take `mmap_lock`.
+//! So no other field of a VMA can be read before it is locked, a position in the tree cannot be
+//! used after the RCU section that it belongs to, and an iterator that has a VMA locked or is in an
+//! RCU section cannot take `mmap_lock`.
 //!
 //! A writer that wants to change a VMA waits for its readers, and whoever waits for a grace period
 //! waits for the RCU sections of all tasks. So preemption is off in an RCU section, except on
@@ -505,7 +505,7 @@ pub enum StartReadError {
     Contended,
 }
 
-/// What a VMA was like while no writer was there. [`FoundVma::copy`] has an example.
+/// Some fields of a VMA, as they were at one moment. [`FoundVma::copy`] has an example.
 #[cfg(CONFIG_PER_VMA_LOCK)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VmaCopy {
@@ -513,7 +513,8 @@ pub struct VmaCopy {
     end: usize,
     flags: vm_flags_t,
     /// In pages.
-    offset: Option<usize>,
+    offset: usize,
+    file: usize,
 }
 
 #[cfg(CONFIG_PER_VMA_LOCK)]
@@ -530,23 +531,29 @@ impl VmaCopy {
         self.end
     }
 
-    /// Returns its flags.
+    /// Returns its flags. `VM_MAYBE_GUARD` may be set at any time.
     #[inline]
     pub fn flags(&self) -> vm_flags_t {
         self.flags
     }
 
-    /// Returns its offset in the file, in bytes, if it maps one.
+    /// Returns the address of the `struct file` that it maps, if it maps one, to be compared.
+    #[inline]
+    pub fn file(&self) -> Option<usize> {
+        (self.file != 0).then_some(self.file)
+    }
+
+    /// Returns its offset in that file, in bytes.
     #[inline]
     pub fn offset(&self) -> Option<u64> {
-        self.offset.map(|pages| (pages as u64) << PAGE_SHIFT)
+        self.file().map(|_| (self.offset as u64) << PAGE_SHIFT)
     }
 }
 
 /// A VMA that was found in an RCU section, and the iterator that found it.
 ///
-/// There are two things to do with it: to try to lock it, and before that to find out whether it is
-/// worth the lock.
+/// There are two things to do with it: to try to lock it, and before that to see whether a copy of
+/// some fields is enough.
 ///
 /// # Examples
 ///
@@ -583,56 +590,61 @@ pub struct FoundVma<'a> {
 
 #[cfg(CONFIG_PER_VMA_LOCK)]
 impl<'a> FoundVma<'a> {
-    /// Returns what the VMA is like, without locking it, if it is anonymous memory without a name, or
-    /// maps a file that the caller knows and has no other name: `knows_file` is asked with the
-    /// address of the `struct file`.
+    /// Copies fields of the VMA without locking it, and goes on behind it, like
+    /// [`LockedVma::unlock_in_rcu`].
     ///
-    /// Returns [`None`] if it is something else, or if a writer may have changed the address space
-    /// since `speculation` began, which must be one of the same address space. Else the VMA was
-    /// attached to the address space and did not change in all that time. So if the iterator was
-    /// set since then, or stood at the end of a VMA that was locked then, this is what comes next.
+    /// `speculation` must be one of the same address space, and must have begun before the VMA was
+    /// looked up. When this succeeds, the VMA was attached to the address space in all the time
+    /// since then, and these fields did not change. So if the iterator was set since then, or stood
+    /// at the end of a VMA that was locked then, this is what comes next.
     ///
-    /// Another file may have had the same address before the speculation began.
+    /// It fails if a writer may have changed the address space since `speculation` began, if the
+    /// VMA has a name other than the path of its file, or if `wants` returns `false`, which is
+    /// asked about what was read before it is known whether a writer has come. The VMA can still be
+    /// locked.
     ///
     /// Context: Any.
     ///
     /// # Examples
     ///
     /// ```
-    /// use kernel::mm::{virt::flags, vma_iter::{VmaIter, VmaIterState}};
+    /// use kernel::mm::{virt::flags, vma_iter::{VmaCopy, VmaIter, VmaIterState}};
     ///
     /// # use kernel::{mm::test_mm::{TestMm, PROT_READ}, page::PAGE_SIZE};
     /// # let (start, end) = (0x1000_0000, 0x1000_0000 + PAGE_SIZE);
     /// # let mm = TestMm::attach()?;
     /// # mm.map(start..end, PROT_READ)?;
+    /// let is_anonymous = |vma: &VmaCopy| vma.file().is_none();
     /// let speculation = mm.mmap_lock_speculate_begin();
     /// let mut state = VmaIterState::new();
     /// let found = VmaIter::new(&mm, &mut state).enter_rcu(0).next().ok().ok_or(ENOENT)?;
-    /// let vma = found.copy(&speculation, |_| false).ok_or(EAGAIN)?;
+    /// let section = found.section();
+    /// let (vma, iter) = found.copy(&speculation, is_anonymous).ok().ok_or(EAGAIN)?;
     /// assert_eq!((vma.start(), vma.end(), vma.offset()), (start, end, None));
     /// assert_eq!(vma.flags() & (flags::READ | flags::WRITE), flags::READ);
     ///
     /// // There is nothing else.
-    /// let iter = found.pass().next().err().ok_or(EINVAL)?;
+    /// let iter = iter.next().err().ok_or(EINVAL)?;
     ///
     /// mm.map(end..end + PAGE_SIZE, PROT_READ)?;
     /// let found = iter.enter_rcu(0).next().ok().ok_or(ENOENT)?;
+    /// assert_ne!(found.section(), section);
     /// // There has been a writer.
-    /// assert_eq!(found.copy(&speculation, |_| false), None);
-    /// # drop(found.pass().leave_rcu());
+    /// let found = found.copy(&speculation, is_anonymous).err().ok_or(EINVAL)?;
+    /// assert!(found.start_read().is_ok());
     /// # Ok::<(), Error>(())
     /// ```
     #[inline(always)]
     pub fn copy(
-        &self,
+        self,
         speculation: &MmapLockSpeculation<'a>,
-        knows_file: impl FnOnce(usize) -> bool,
-    ) -> Option<VmaCopy> {
+        wants: impl FnOnce(&VmaCopy) -> bool,
+    ) -> Result<(VmaCopy, RcuVmaIter<'a>), Self> {
         let vma = self.vma.as_ptr();
 
-        // By the type invariants these are fields of a `struct vm_area_struct` for as long as `self`
-        // exists. Writers change them meanwhile, so that `READ_ONCE()` is meant. No pointer among
-        // them is followed, and what was read beside a writer is not returned.
+        // By the type invariants these are fields of a `struct vm_area_struct` for as long as
+        // `self` exists. Writers change them meanwhile, so that `READ_ONCE()` is meant. No pointer
+        // among them is followed, and what was read beside a writer is not returned.
         macro_rules! read {
             ($($field:tt)+) => {
                 // SAFETY: See above.
@@ -642,38 +654,32 @@ impl<'a> FoundVma<'a> {
 
         #[cfg(CONFIG_ANON_VMA_NAME)]
         if !read!(anon_name).is_null() {
-            return None;
+            return Err(self);
         }
         let file = read!(vm_file);
-        let offset = if file.is_null() {
-            // An architecture names only what it maps by `install_special_mapping()`, which has
-            // `vm_ops`.
-            if !read!(vm_ops).is_null() {
-                return None;
-            }
-            None
-        } else if knows_file(file as usize) {
-            Some(read!(vm_pgoff))
-        } else {
-            return None;
-        };
+        // What an architecture names has `vm_ops`, by `_install_special_mapping()`.
+        if file.is_null() && !read!(vm_ops).is_null() {
+            return Err(self);
+        }
         let copy = VmaCopy {
             start: read!(__bindgen_anon_1.__bindgen_anon_1.vm_start),
             end: read!(__bindgen_anon_1.__bindgen_anon_1.vm_end),
             flags: read!(__bindgen_anon_2.vm_flags),
-            offset,
+            offset: read!(vm_pgoff),
+            file: file as usize,
         };
 
-        (!speculation.retry()).then_some(copy)
+        if wants(&copy) && !speculation.retry() {
+            Ok((copy, self.iter))
+        } else {
+            Err(self)
+        }
     }
 
-    /// Goes on without having locked the VMA.
-    ///
-    /// The iterator is behind the VMA as it was found, like that of
-    /// [`LockedVma::unlock_in_rcu`].
+    /// Returns the RCU section in which the VMA was found.
     #[inline]
-    pub fn pass(self) -> RcuVmaIter<'a> {
-        self.iter
+    pub fn section(&self) -> RcuSection {
+        RcuSection(self.iter.iter.state.sections)
     }
 
     /// Tries to read-lock the VMA, without waiting.

@@ -440,8 +440,10 @@ impl Line<'_> {
         }
     }
 
-    /// Returns whether there is nothing before this line in the buffer. If so, and only then, the
-    /// next line may be written over it.
+    /// Returns whether there is nothing before this line in the buffer.
+    ///
+    /// If so, `seq_file` may have the next record written over it, to skip it. A line that is
+    /// behind another stays until `stop`, if it has fit.
     #[inline]
     pub fn is_first(&self) -> bool {
         self.start == self.buf

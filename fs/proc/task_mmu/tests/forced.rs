@@ -204,7 +204,7 @@ impl<'s, 'b: 's, 'a> AddressSpace for Forced<'s, 'b, 'a> {
     type Idle = With<'s, 'b, VmaIter<'a>>;
     type Rcu = With<'s, 'b, RcuVmaIter<'a>>;
     type Found = With<'s, 'b, FoundVma<'a>>;
-    type Copy = VmaCopy;
+    type Fields = VmaCopy;
     type Known = LastFile;
     type Locked = With<'s, 'b, LockedVma<'a>>;
     type Sleepable = With<'s, 'b, SleepableVma<'a>>;

@@ -424,7 +424,7 @@ impl<'a, const VMA_LOCKS: bool> AddressSpace for Scripted<'a, VMA_LOCKS> {
     type Idle = &'a Space;
     type Rcu = Rcu<'a>;
     type Found = Found<'a>;
-    type Copy = Copied;
+    type Fields = Copied;
     type Known = ();
     type Locked = Locked<'a>;
     type Sleepable = Sleepable<'a>;

@@ -40,6 +40,33 @@ fn ids<const N: usize>(expected: [u32; N]) -> Walked {
     Walked { ids, killed: false }
 }
 
+/// Walks to the end, for at most eight VMAs, and locks only the first and those that it cannot
+/// copy.
+fn copy(space: &Space) -> Walked {
+    let mut walked = ids([]);
+    let mut step = walk::first::<Scripted<'_, true>>(space, 0).map(|at| at.map(Next::At));
+
+    for id in &mut walked.ids {
+        step = match step {
+            Ok(Some(Next::Copied(copied))) => {
+                *id = copied.vma().0.id;
+                walk::next_or_copy(copied.pass(), &())
+            }
+            Ok(Some(Next::At(at))) => {
+                *id = of(&at).1.id;
+                walk::next_or_copy(at.unlock(), &())
+            }
+            Ok(None) => return walked,
+            Err(_) => {
+                walked.killed = true;
+                return walked;
+            }
+        };
+    }
+
+    walked
+}
+
 /// Walks from `pos` to the end, or until killed, for at most eight VMAs. A `sleepy` reader leaves
 /// RCU at each VMA.
 fn walk_by<const VMA_LOCKS: bool>(space: &Space, pos: usize, sleepy: bool) -> Walked {
@@ -74,32 +101,6 @@ fn walk_by<const VMA_LOCKS: bool>(space: &Space, pos: usize, sleepy: bool) -> Wa
 
 fn walk(space: &Space) -> Walked {
     walk_by::<true>(space, 0, false)
-}
-
-/// Walks to the end like [`walk`], and locks only the first VMA and those that it cannot copy.
-fn copy(space: &Space) -> Walked {
-    let mut walked = ids([]);
-    let mut step = walk::first::<Scripted<'_, true>>(space, 0).map(|at| at.map(Next::At));
-
-    for id in &mut walked.ids {
-        step = match step {
-            Ok(Some(Next::Copied(copied))) => {
-                *id = copied.vma().0.id;
-                walk::next_or_copy(copied.pass(), &())
-            }
-            Ok(Some(Next::At(at))) => {
-                *id = of(&at).1.id;
-                walk::next_or_copy(at.unlock(), &())
-            }
-            Ok(None) => return walked,
-            Err(_) => {
-                walked.killed = true;
-                return walked;
-            }
-        };
-    }
-
-    walked
 }
 
 #[kunit_tests(task_mmu_walk)]

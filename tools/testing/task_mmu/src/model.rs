@@ -881,7 +881,7 @@ impl<'a> AddressSpace for Model<'a> {
     type Idle = &'a Reader<'a>;
     type Rcu = RcuIter<'a>;
     type Found = Found<'a>;
-    type Copy = Copied;
+    type Fields = Copied;
     type Known = ();
     type Locked = Locked<'a>;
     type Sleepable = Sleepable<'a>;
