@@ -642,12 +642,14 @@ impl<'a> FoundVma<'a> {
     ) -> Result<(VmaCopy, RcuVmaIter<'a>), Self> {
         let vma = self.vma.as_ptr();
 
-        // By the type invariants these are fields of a `struct vm_area_struct` for as long as
-        // `self` exists. Writers change them meanwhile, so that `READ_ONCE()` is meant. No pointer
-        // among them is followed, and what was read beside a writer is not returned.
+        // Writers change the fields meanwhile, so that `READ_ONCE()` is meant. No pointer among
+        // them is followed, and what was read beside a writer is not returned.
         macro_rules! read {
             ($($field:tt)+) => {
-                // SAFETY: See above.
+                // SAFETY: No lock is held. By the type invariants the pointer is that of a `struct
+                // vm_area_struct`, perhaps a recycled one, until the RCU section that `self.iter`
+                // holds open ends, and `self` is not given away before. The field is an aligned
+                // word, and any value is valid.
                 unsafe { (&raw const (*vma).$($field)+).read_volatile() }
             };
         }

@@ -382,7 +382,8 @@ pub(crate) fn is_initial_heap_or_stack(mm: &MmWithUser, range: &Range<usize>) ->
     let mm = mm.as_raw();
     // A process may set them meanwhile. So `READ_ONCE()` is meant.
     //
-    // SAFETY: The address space is borrowed.
+    // SAFETY: No lock is needed. The `struct mm_struct` is there for as long as it is borrowed, and
+    // any value of these aligned words is valid.
     let (start_brk, brk, start_stack) = unsafe {
         (
             (&raw const (*mm).__bindgen_anon_1.start_brk).read_volatile(),
